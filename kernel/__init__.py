@@ -1,0 +1,1 @@
+"""The technical floor: database, errors, settings, scope, events, jobs, audit, i18n, web plumbing."""
