@@ -1,1 +1,1 @@
-"""The technical floor: database, errors, settings, scope, events, jobs, audit, i18n, web plumbing."""
+"""The technical floor: database, settings, scope, events, jobs, audit, i18n, web plumbing."""

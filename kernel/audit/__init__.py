@@ -1,0 +1,1 @@
+"""Who did what to whose data: one row or line for every access."""

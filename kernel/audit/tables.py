@@ -1,0 +1,34 @@
+"""The audit table, and how far the per-process read files were taken in."""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text
+
+from kernel.db.base import BigKey, UtcTime, metadata
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("actor_kind", Text, nullable=False),
+    Column("actor_id", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("owner_id", Integer, ForeignKey("owner.id")),
+    Column("study_instance_uid", Text, nullable=False),
+    Column("refs", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("fold_key", Text, unique=True),
+    Index("ix_audit_study_instance_uid_at", "study_instance_uid", "at"),
+    Index("ix_audit_actor_kind_actor_id_at", "actor_kind", "actor_id", "at"),
+    sqlite_autoincrement=True,
+)
+
+audit_file = Table(
+    "audit_file",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("offset", BigInteger, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Rows: one way to open SQLite or PostgreSQL, sessions within a scope, statements compiled once."""

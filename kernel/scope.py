@@ -1,0 +1,35 @@
+"""Who acts, and whose data they may touch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ActorKind = Literal["session", "client", "capability", "ae", "system"]
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who does something: a person, an API client, a share token, a DICOM node, the system."""
+
+    kind: ActorKind
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The owners (institutions) whose data one actor may touch for one purpose.
+
+    `owners` holds `owner.id` numbers; None means every owner and is for system work only.
+    """
+
+    owners: frozenset[int] | None
+    actor: Actor
+    purpose: str
+
+    def covers(self, owner_id: int) -> bool:
+        """Whether data of `owner_id` are within this scope."""
+        return self.owners is None or owner_id in self.owners
+
+    @classmethod
+    def system(cls, purpose: str) -> "Scope":
+        """Every owner, for work that the system does by itself."""
+        return cls(owners=None, actor=Actor("system", purpose), purpose=purpose)
