@@ -163,7 +163,7 @@ def _latin_initials(group: str) -> str:
     return "".join(word[0] for word in words)
 
 
-# ------------------------------------------------------------------------------------------ searching
+# ----------------------------------------------------------------------------------- searching
 
 
 @dataclass(frozen=True, slots=True)
