@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from kernel.db.ringer import DatagramRinger, NotifyRinger, Ringer, bell_folder
 from kernel.db.statement import DialectName, Statement
 from kernel.errors import Unavailable
 from kernel.scope import Scope
@@ -37,10 +38,11 @@ _OWNERS_SQL = "SELECT set_config('app.owners', $1, true)"
 class Database:
     """One opened database: SQLite in the data folder or PostgreSQL."""
 
-    def __init__(self, settings: Settings, role: Role, engine: AsyncEngine) -> None:
+    def __init__(self, settings: Settings, role: Role, engine: AsyncEngine, ringer: Ringer) -> None:
         self.settings = settings
         self.role = role
         self.engine = engine
+        self.ringer = ringer
         self.dialect: DialectName = "sqlite" if is_sqlite(settings) else "postgresql"
         self._pool: asyncpg.Pool | None = None
         self._readers: _Readers | None = None
@@ -52,16 +54,18 @@ class Database:
         Raises Unavailable `database.*` when the server does not answer or was never set up.
         """
         if is_sqlite(settings):
-            database = cls(settings, role, _sqlite_engine(settings))
+            ringer = DatagramRinger(bell_folder(settings))
+            database = cls(settings, role, _sqlite_engine(settings), ringer)
             database._readers = _Readers(sqlite_file(settings), settings.database.pool)
             return database
         pool = await _open_pool(settings, role)
-        database = cls(settings, role, _postgresql_engine(settings, role))
+        database = cls(settings, role, _postgresql_engine(settings, role), NotifyRinger(pool))
         database._pool = pool
         return database
 
     async def close(self) -> None:
         """Give every connection back."""
+        await self.ringer.close()
         await self.engine.dispose()
         if self._readers is not None:
             await asyncio.to_thread(self._readers.close)
@@ -86,7 +90,7 @@ class Database:
         engine = self.engine.execution_options(yunying_write=write)
         try:
             async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
-                session.info["scope"] = scope
+                session.info["ring"] = self.ringer.ring
                 if self.dialect == "postgresql":
                     await _enter(session, scope, write=write)
                 yield session
