@@ -187,7 +187,8 @@ class Dispatcher:
             elif time.monotonic() - saved > _SAVE_EVERY_S:
                 await self._advance(one, happened.seq)
                 saved = time.monotonic()
-        await self._advance(one, found[-1].seq if len(found) == _BATCH else seen)
+        last = found[-1].seq if found else 0  # may be newer than `seen`, which was read before
+        await self._advance(one, last if len(found) == _BATCH else max(last, seen))
 
     async def _advance(
         self, one: Subscription, seq: int, failed: Mapping[str, Any] | None = None
