@@ -1,1 +1,4 @@
-"""Studies kept safely: journal, packs, index, query, retrieve, integrity. Only this code touches stored objects."""
+"""Studies kept safely: journal, packs, index, query, retrieve, integrity.
+
+Only this code touches stored objects.
+"""

@@ -1,0 +1,14 @@
+"""The name of this machine among its peers."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+from kernel.settings import Settings
+
+
+def node_id(settings: Settings) -> str:
+    """`node` of the settings, else the host name; letters, digits and hyphens only."""
+    name = settings.node or socket.gethostname()
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:32] or "node"

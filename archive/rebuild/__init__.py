@@ -1,0 +1,1 @@
+"""The index made again from manifests, the journal and the decision log."""

@@ -1,0 +1,1 @@
+"""Reading stored instances, frames and metadata back, byte for byte."""

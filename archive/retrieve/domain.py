@@ -1,0 +1,53 @@
+"""A stored instance as the ones who serve it see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """What an instance is and where its Part 10 file lies.
+
+    `byte_offset` and `byte_length` are in bytes within the pack; `frames` counts from 1 and is 1
+    for an object without frames; `rows` and `columns` are None where it has no pixels.
+    """
+
+    id: int
+    owner_id: int
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    instance_number: int | None
+    frames: int
+    rows: int | None
+    columns: int | None
+    pack_id: int
+    byte_offset: int
+    byte_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesMetadata:
+    """The metadata of a series as DICOM JSON (PS3.18 F).
+
+    `gzip` is the compressed JSON array as it lies in the store, None while the series is not
+    settled; `datasets()` gives the same as objects, in the order of the instances. `etag` changes
+    whenever either does.
+    """
+
+    gzip: bytes | None
+    datasets: Callable[[], list[dict[str, Any]]]
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLayout:
+    """Where the frames of an instance lie: per frame its pieces as (offset, length) in bytes from
+    the start of the Part 10 file."""
+
+    frames: list[list[tuple[int, int]]]

@@ -1,0 +1,161 @@
+"""The SQL of reading back, compiled once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, bindparam, select, true
+
+from archive.index.tables import instance, pack, pack_copy, patient, series, study, uid_code
+from kernel.db.statement import Statement, among
+
+_class_code = uid_code.alias("class_code")
+_syntax_code = uid_code.alias("syntax_code")
+
+INSTANCE_FIELDS = (
+    instance.c.id,
+    instance.c.owner_id,
+    study.c.study_instance_uid,
+    series.c.series_instance_uid,
+    instance.c.sop_instance_uid,
+    _class_code.c.uid,
+    _syntax_code.c.uid,
+    instance.c.instance_number,
+    instance.c.frames,
+    instance.c.rows,
+    instance.c.columns,
+    instance.c.pack_id,
+    instance.c.byte_offset,
+    instance.c.byte_length,
+)
+
+
+def _instances() -> Select[Any]:
+    return (
+        select(*INSTANCE_FIELDS)
+        .join(series, series.c.id == instance.c.series_fk)
+        .join(study, study.c.id == series.c.study_fk)
+        .join(_class_code, _class_code.c.id == instance.c.sop_class_id)
+        .join(_syntax_code, _syntax_code.c.id == instance.c.transfer_syntax_id)
+    )
+
+
+def _owned(column: ColumnElement[int], *, all_owners: bool) -> ColumnElement[bool]:
+    return true() if all_owners else among(column, "owners")
+
+
+def _ordered(chosen: Select[Any]) -> Select[Any]:
+    return chosen.order_by(
+        study.c.id,
+        series.c.series_number,
+        series.c.id,
+        instance.c.instance_number,
+        instance.c.sop_instance_uid,
+    )
+
+
+def by_study(*, all_owners: bool) -> Statement:
+    """All instances of a study."""
+    return Statement(
+        _ordered(
+            _instances().where(
+                study.c.study_instance_uid == bindparam("study"),
+                _owned(study.c.owner_id, all_owners=all_owners),
+            )
+        )
+    )
+
+
+def by_series(*, all_owners: bool) -> Statement:
+    """All instances of a series in its study."""
+    return Statement(
+        _ordered(
+            _instances().where(
+                study.c.study_instance_uid == bindparam("study"),
+                series.c.series_instance_uid == bindparam("series"),
+                _owned(study.c.owner_id, all_owners=all_owners),
+            )
+        )
+    )
+
+
+def by_instance(*, all_owners: bool) -> Statement:
+    """One instance in its series and study."""
+    return Statement(
+        _instances().where(
+            instance.c.sop_instance_uid == bindparam("instance"),
+            series.c.series_instance_uid == bindparam("series"),
+            study.c.study_instance_uid == bindparam("study"),
+            _owned(instance.c.owner_id, all_owners=all_owners),
+        )
+    )
+
+
+def by_sop_uid(*, all_owners: bool) -> Statement:
+    """The instances of one SOP Instance UID, one per owner."""
+    return Statement(
+        _instances().where(
+            instance.c.sop_instance_uid == bindparam("instance"),
+            _owned(instance.c.owner_id, all_owners=all_owners),
+        )
+    )
+
+
+def by_series_uid(*, all_owners: bool) -> Statement:
+    """All instances of one Series Instance UID."""
+    return Statement(
+        _ordered(
+            _instances().where(
+                series.c.series_instance_uid == bindparam("series"),
+                _owned(series.c.owner_id, all_owners=all_owners),
+            )
+        )
+    )
+
+
+def by_patient(*, all_owners: bool) -> Statement:
+    """All instances of one Patient ID."""
+    return Statement(
+        _ordered(
+            _instances()
+            .join(patient, patient.c.id == study.c.patient_fk)
+            .where(
+                patient.c.patient_id == bindparam("patient_id"),
+                _owned(patient.c.owner_id, all_owners=all_owners),
+            )
+        )
+    )
+
+
+PLACE = Statement(
+    select(pack_copy.c.store, pack_copy.c.key)
+    .where(pack_copy.c.pack_id == bindparam("pack_id"), pack_copy.c.state == "good")
+    .order_by(pack_copy.c.store)
+)
+PLACE_NOW = Statement(
+    select(instance.c.pack_id, instance.c.byte_offset, instance.c.byte_length).where(
+        instance.c.id == bindparam("id")
+    )
+)
+
+
+def series_state(*, all_owners: bool) -> Statement:
+    """What says whether the metadata object of a series is complete."""
+    return Statement(
+        select(
+            series.c.id,
+            series.c.metadata_pack_id,
+            series.c.unsettled,
+            series.c.pack_version,
+            study.c.overlay_version,
+            series.c.last_received_ms,
+            pack.c.bytes,
+        )
+        .join(study, study.c.id == series.c.study_fk)
+        .outerjoin(pack, and_(pack.c.id == series.c.metadata_pack_id, pack.c.state == "live"))
+        .where(
+            study.c.study_instance_uid == bindparam("study"),
+            series.c.series_instance_uid == bindparam("series"),
+            _owned(study.c.owner_id, all_owners=all_owners),
+        )
+    )

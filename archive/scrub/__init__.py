@@ -1,0 +1,1 @@
+"""Scrub: stored objects are read back and their hashes checked."""

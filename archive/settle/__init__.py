@@ -1,0 +1,1 @@
+"""Settling: series at rest move from the journal into packs with manifests."""

@@ -1,0 +1,164 @@
+"""Building the objects of a series: the blocking half of settling, run in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+from archive.journal.record import HEADER_BYTES, RecordHeader, unpack_header
+from archive.settle.metadata import InstanceMetadata, describe, pack_metadata, unpack_metadata
+from archive.settle.pack import EntryKind, Manifest, ManifestEntry, PackWriter
+from archive.store.domain import ObjectStore
+from archive.store.service import JOURNAL, Stores
+from kernel.errors import AppError, Invalid
+
+_CHUNK_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Source:
+    """One stored Part 10 file that is to go into a pack, and the row that points at it."""
+
+    row_id: int
+    kind: EntryKind
+    pack_id: int
+    store: str
+    key: str
+    byte_offset: int
+    byte_length: int
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    reason: str = ""
+    detail: str = ""
+    entry: ManifestEntry | None = None  # of the pack it is in now, where it is not in the journal
+
+
+@dataclass(slots=True)
+class Built:
+    """A pack that is durable: its size and hash, and what each source became."""
+
+    size: int
+    sha256: bytes
+    placed: list[tuple[Source, ManifestEntry]]
+    damaged: list[tuple[Source, str]]
+    metadata: list[InstanceMetadata]
+
+
+def build_pack(
+    stores: Stores, key: str, owner_id: int, created_ms: int, sources: Sequence[Source]
+) -> Built:
+    """Write `sources` into the pack object `key`.
+
+    Every source is checked against its checksum while it is read; a damaged one stays where it is
+    and is named in the result. Raises `Unavailable` where a store fails.
+    """
+    writer = stores.objects.create(key)
+    pack = PackWriter(writer, Manifest(owner_id, created_ms))
+    built = Built(0, b"", [], [], [])
+    try:
+        for source in sources:
+            try:
+                view, entry = _open(stores, source)
+            except Invalid as error:
+                built.damaged.append((source, str(error)))
+                continue
+            pack.add(entry, lambda view=view: _chunks(view))  # type: ignore[misc]
+            built.placed.append((source, entry))
+            if source.kind == "instance":
+                built.metadata.append(_describe(view, source))
+        built.sha256 = pack.finish()
+        built.size = pack.size
+    except BaseException:
+        writer.abort()
+        raise
+    return built
+
+
+def write_metadata(
+    stores: Stores,
+    key: str,
+    old: bytes | None,
+    fresh: Sequence[InstanceMetadata],
+    order: Sequence[str],
+) -> int:
+    """Write the metadata object of a series and return its size.
+
+    `old` is its metadata object so far, `order` the SOP Instance UIDs that it has now, in order.
+    """
+    known = {one.sop_instance_uid: one for one in (unpack_metadata(old) if old else [])}
+    known.update({one.sop_instance_uid: one for one in fresh})
+    writer = stores.objects.create(key)
+    try:
+        writer.write(pack_metadata([known[uid] for uid in order if uid in known]))
+        return writer.commit()
+    except BaseException:
+        writer.abort()
+        raise
+
+
+def read_view(store: ObjectStore, stores: Stores, source: Source, before: int = 0) -> memoryview:
+    """The bytes of `source`, with `before` bytes in front of it; mapped where they are local."""
+    start, length = source.byte_offset - before, source.byte_length + before
+    if source.store == JOURNAL:
+        return stores.journal.view(source.key, start, length)
+    return memoryview(store.read(source.key, start, length))
+
+
+def _open(stores: Stores, source: Source) -> tuple[memoryview, ManifestEntry]:
+    if source.store == JOURNAL:
+        raw = read_view(stores.journal, stores, source, before=HEADER_BYTES)
+        header = unpack_header(raw[:HEADER_BYTES])
+        view = raw[HEADER_BYTES:]
+        if header is None:
+            raise Invalid("journal.damaged", "the record header is damaged")
+        if xxhash.xxh3_128_digest(view) != header.checksum:
+            raise Invalid("journal.damaged", "the record's bytes do not fit its checksum")
+        return view, _entry(source, header)
+    if source.entry is None:
+        raise Invalid("pack.manifest", "the pack's manifest does not name the instance")
+    return read_view(stores.named(source.store), stores, source), _again(source.entry)
+
+
+def _entry(source: Source, header: RecordHeader) -> ManifestEntry:
+    return ManifestEntry(
+        source.kind,
+        source.sop_instance_uid,
+        source.sop_class_uid,
+        source.transfer_syntax_uid,
+        source.study_instance_uid,
+        source.series_instance_uid,
+        0,
+        0,
+        "",
+        header.via,
+        header.source,
+        header.peer,
+        header.called,
+        header.received_ms,
+        source.reason,
+        source.detail,
+    )
+
+
+def _again(entry: ManifestEntry) -> ManifestEntry:
+    fields = {name: getattr(entry, name) for name in ManifestEntry.__slots__}
+    return ManifestEntry(**fields)
+
+
+def _chunks(view: memoryview) -> list[memoryview]:
+    return [view[at : at + _CHUNK_BYTES] for at in range(0, len(view), _CHUNK_BYTES)]
+
+
+def _describe(view: memoryview, source: Source) -> InstanceMetadata:
+    try:
+        return describe(
+            view, source.study_instance_uid, source.series_instance_uid, source.sop_instance_uid
+        )
+    except AppError:
+        empty = {"00080018": {"vr": "UI", "Value": [source.sop_instance_uid]}}
+        return InstanceMetadata(source.sop_instance_uid, empty, None)

@@ -1,0 +1,258 @@
+"""The rows that settling reads and switches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from archive.index.tables import (
+    instance,
+    instance_version,
+    pack,
+    pack_copy,
+    series,
+    study,
+    uid_code,
+)
+from archive.settle.build import Source
+from archive.settle.pack import ManifestEntry
+
+_class_code = uid_code.alias("class_code")
+_syntax_code = uid_code.alias("syntax_code")
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesToSettle:
+    """A series with what its objects need to know."""
+
+    id: int
+    owner_id: int
+    study_id: int
+    study_instance_uid: str
+    series_instance_uid: str
+    metadata_pack_id: int | None
+    pack_version: int
+
+
+async def due(
+    session: AsyncSession, quiet_before_ms: int, since_before_ms: int, limit: int
+) -> list[int]:
+    """The ids of series at rest, or with instances waiting too long."""
+    at_rest = or_(
+        series.c.last_received_ms < quiet_before_ms,
+        series.c.unsettled_since_ms < since_before_ms,
+    )
+    chosen = (
+        select(series.c.id)
+        .where(series.c.unsettled > 0, at_rest)
+        .order_by(series.c.last_received_ms)
+        .limit(limit)
+    )
+    return list((await session.scalars(chosen)).all())
+
+
+async def load_series(session: AsyncSession, series_id: int) -> SeriesToSettle | None:
+    """One series, None where it was deleted."""
+    chosen = (
+        select(
+            series.c.id,
+            series.c.owner_id,
+            study.c.id,
+            study.c.study_instance_uid,
+            series.c.series_instance_uid,
+            series.c.metadata_pack_id,
+            series.c.pack_version,
+        )
+        .join(study, study.c.id == series.c.study_fk)
+        .where(series.c.id == series_id)
+    )
+    row = (await session.execute(chosen)).first()
+    return None if row is None else SeriesToSettle(*row)
+
+
+async def journal_sources(session: AsyncSession, found: SeriesToSettle, limit: int) -> list[Source]:
+    """What of a series still lies in the journal: instances in order, then compared versions."""
+    return await sources(session, found, limit, kinds=("journal",))
+
+
+async def sources(
+    session: AsyncSession, found: SeriesToSettle, limit: int, kinds: Sequence[str]
+) -> list[Source]:
+    """The stored files of a series that lie in packs of these kinds."""
+    rows = await session.execute(
+        _of(instance)
+        .where(instance.c.series_fk == found.id, pack.c.kind.in_(kinds))
+        .order_by(instance.c.instance_number, instance.c.sop_instance_uid)
+        .limit(limit)
+    )
+    listed = [_source(row, "instance", found) for row in rows]
+    versions = await session.execute(
+        _of(instance_version, instance_version.c.relation, instance.c.sop_instance_uid)
+        .join(instance, instance.c.id == instance_version.c.instance_fk)
+        .where(
+            instance.c.series_fk == found.id,
+            instance_version.c.compared_ms > 0,
+            pack.c.kind.in_(kinds),
+        )
+        .order_by(instance_version.c.id)
+        .limit(limit)
+    )
+    return listed + [_source(row, "version", found) for row in versions]
+
+
+def _of(table: Any, *more: Any) -> Any:
+    uid = more[1] if more else table.c.sop_instance_uid
+    relation = more[0] if more else func.coalesce(None, "")
+    return (
+        select(
+            table.c.id,
+            table.c.pack_id,
+            pack_copy.c.store,
+            pack_copy.c.key,
+            table.c.byte_offset,
+            table.c.byte_length,
+            uid,
+            _class_code.c.uid,
+            _syntax_code.c.uid,
+            relation,
+        )
+        .select_from(table)
+        .join(pack, pack.c.id == table.c.pack_id)
+        .join(pack_copy, and_(pack_copy.c.pack_id == pack.c.id, pack_copy.c.state == "good"))
+        .join(_class_code, _class_code.c.id == table.c.sop_class_id)
+        .join(_syntax_code, _syntax_code.c.id == table.c.transfer_syntax_id)
+    )
+
+
+def _source(row: Any, kind: Any, found: SeriesToSettle) -> Source:
+    row_id, pack_id, store, key, offset, length, uid, class_uid, syntax, relation = row
+    return Source(
+        row_id,
+        kind,
+        pack_id,
+        store,
+        key,
+        offset,
+        length,
+        found.study_instance_uid,
+        found.series_instance_uid,
+        uid,
+        class_uid,
+        syntax,
+        reason=relation or "",
+    )
+
+
+async def begin_pack(
+    session: AsyncSession,
+    kind: str,
+    found: SeriesToSettle,
+    store: str,
+    key: str,
+    now_ms: int,
+    lease_ms: int,
+) -> int:
+    """The `pack` row, in state writing, that precedes any byte of an object."""
+    row = (
+        insert(pack)
+        .values(
+            kind=kind,
+            state="writing",
+            owner_id=found.owner_id,
+            series_fk=found.id,
+            created_ms=now_ms,
+            lease_ms=now_ms + lease_ms,
+        )
+        .returning(pack.c.id)
+    )
+    pack_id = (await session.execute(row)).scalar_one()
+    await session.execute(
+        insert(pack_copy).values(pack_id=pack_id, store=store, key=key, node_id="", state="good")
+    )
+    return int(pack_id)
+
+
+async def finish_pack(session: AsyncSession, pack_id: int, size: int, sha256: bytes | None) -> None:
+    """The object is durable: its row is live."""
+    await session.execute(
+        update(pack)
+        .where(pack.c.id == pack_id)
+        .values(state="live", bytes=size, sha256=sha256, lease_ms=0)
+    )
+
+
+async def kill_pack(session: AsyncSession, pack_id: int, now_ms: int) -> None:
+    """Nobody points at the pack any more: it is deleted when its time has passed."""
+    await session.execute(
+        update(pack)
+        .where(pack.c.id == pack_id, pack.c.state != "dying")
+        .values(state="dying", dying_ms=now_ms)
+    )
+
+
+async def switch(
+    session: AsyncSession, placed: Sequence[tuple[Source, ManifestEntry]], pack_id: int
+) -> int:
+    """Point rows at their new place; returns how many instances were still where they were read."""
+    moved = 0
+    for source, entry in placed:
+        table = instance if source.kind == "instance" else instance_version
+        result = await session.execute(
+            update(table)
+            .where(
+                table.c.id == source.row_id,
+                table.c.pack_id == source.pack_id,
+                table.c.byte_offset == source.byte_offset,
+            )
+            .values(pack_id=pack_id, byte_offset=entry.offset, byte_length=entry.length)
+        )
+        if source.kind == "instance":
+            moved += int(result.rowcount)  # type: ignore[attr-defined]
+    return moved
+
+
+async def order(session: AsyncSession, series_id: int) -> list[str]:
+    """The SOP Instance UIDs of a series in their order, those in the journal left out."""
+    rows = await session.scalars(
+        select(instance.c.sop_instance_uid)
+        .join(pack, pack.c.id == instance.c.pack_id)
+        .where(instance.c.series_fk == series_id, pack.c.kind == "pack")
+        .order_by(instance.c.instance_number, instance.c.sop_instance_uid)
+    )
+    return list(rows.all())
+
+
+async def place_of(session: AsyncSession, pack_id: int) -> tuple[str, str] | None:
+    """Store and key of a pack's good copy."""
+    row = (
+        await session.execute(
+            select(pack_copy.c.store, pack_copy.c.key).where(
+                pack_copy.c.pack_id == pack_id, pack_copy.c.state == "good"
+            )
+        )
+    ).first()
+    return None if row is None else (row[0], row[1])
+
+
+async def live_packs(session: AsyncSession, series_id: int) -> list[tuple[int, int, int]]:
+    """The live packs of a series as (id, bytes, bytes still pointed at)."""
+    used = (
+        select(func.coalesce(func.sum(instance.c.byte_length), 0))
+        .where(instance.c.pack_id == pack.c.id)
+        .scalar_subquery()
+    )
+    versions = (
+        select(func.coalesce(func.sum(instance_version.c.byte_length), 0))
+        .where(instance_version.c.pack_id == pack.c.id)
+        .scalar_subquery()
+    )
+    rows = await session.execute(
+        select(pack.c.id, pack.c.bytes, used + versions)
+        .where(pack.c.series_fk == series_id, pack.c.kind == "pack", pack.c.state == "live")
+        .order_by(pack.c.id)
+    )
+    return [(row[0], row[1], int(row[2])) for row in rows]

@@ -1,0 +1,275 @@
+"""Settling: what a series at rest has in the journal becomes a pack and one metadata object.
+
+The order keeps every promise: a `pack` row in state writing with a lease, the bytes durable in the
+object store, then one transaction that switches the places. A reader sees an instance at its old
+place or at its new one; both are good until the segment's time has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy import case, distinct, exists, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from archive.index.tables import instance, instance_version, pack, series, study
+from archive.settle import rows
+from archive.settle.build import Built, Source, build_pack, write_metadata
+from archive.settle.pack import Manifest, read_manifest
+from archive.settle.rows import SeriesToSettle
+from archive.store.service import Stores, new_key, open_stores
+from kernel.db.database import Database
+from kernel.errors import AppError, Unavailable
+from kernel.events.service import emit
+from kernel.scope import Scope
+from kernel.settings import ArchiveSettings, Settings
+
+SERIES_SETTLED = "series.settled.v1"
+STUDY_SETTLED = "study.settled.v1"
+STUDY_AMENDED = "study.amended.v1"
+
+PACK_FILES = 4000  # instances in one pack at most
+MOST_PACKS = 8  # of one series before they are merged
+DEAD_SHARE = 0.2
+SWITCH_ROWS = 200  # in one transaction: a sender never waits longer than that takes
+LEASE_MS = 6 * 3600 * 1000
+_SERIES_AT_ONCE = 20
+_POLL_S = 0.5
+
+_log = structlog.get_logger(__name__)
+_SCOPE = Scope.system("settle")
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+class Settler:
+    """Settles series and studies as they come to rest."""
+
+    def __init__(self, settings: Settings, database: Database, stores: Stores | None = None):
+        self._limits: ArchiveSettings = settings.archive
+        self._database = database
+        self._stores = stores or open_stores(settings)
+        self._blocked: dict[int, float] = {}  # series id → not before (monotonic)
+
+    async def run(self) -> None:
+        """Work until cancelled; an outage of a store is waited out."""
+        while True:
+            try:
+                worked = await self.settle_due()
+                worked += await self.complete_studies()
+            except AppError as error:
+                _log.warning("settle_waits", code=error.code, why=str(error))
+                worked = 0
+            if not worked:
+                await asyncio.sleep(_POLL_S)
+
+    async def settle_due(self, *, everything: bool = False) -> int:
+        """Settle the series that are due now (all with `everything`); returns how many were."""
+        now = now_ms() + (1 if everything else 0)
+        quiet = 0 if everything else int(self._limits.settle_quiet_s * 1000)
+        latest = 0 if everything else int(self._limits.settle_latest_s * 1000)
+        async with self._database.session(_SCOPE) as session:
+            ids = await rows.due(session, now - quiet, now - latest, _SERIES_AT_ONCE)
+            ids += await _with_versions(session, _SERIES_AT_ONCE)
+        done = 0
+        for series_id in dict.fromkeys(ids):
+            if self._blocked.get(series_id, 0.0) <= time.monotonic():
+                done += await self._settle_safely(series_id)
+        return done
+
+    async def _settle_safely(self, series_id: int) -> int:
+        """Settle one series; what goes wrong with it does not keep the others waiting."""
+        try:
+            await self.settle_series(series_id)
+        except Unavailable:
+            raise
+        except AppError as error:
+            _log.error("settle_failed", series_id=series_id, code=error.code, why=str(error))
+            self._blocked[series_id] = time.monotonic() + 300
+            return 0
+        return 1
+
+    async def settle_series(self, series_id: int) -> None:
+        """Move what a series has in the journal into packs, merge packs where there are many."""
+        while True:
+            async with self._database.session(_SCOPE) as session:
+                found = await rows.load_series(session, series_id)
+                if found is None:
+                    return
+                sources = await rows.journal_sources(session, found, PACK_FILES)
+            if not sources:
+                break
+            damaged = await self._write(found, sources)
+            if damaged:
+                self._blocked[series_id] = time.monotonic() + 3600
+                return
+        await self._merge(series_id)
+
+    async def complete_studies(self) -> int:
+        """Say of studies that came to rest that they are settled."""
+        before = now_ms() - int(self._limits.study_quiet_s * 1000)
+        waiting = exists().where(series.c.study_fk == study.c.id, series.c.unsettled > 0)
+        chosen = (
+            select(study.c.id, study.c.owner_id, study.c.study_instance_uid, study.c.settlements)
+            .where(study.c.settled_ms == 0, study.c.last_received_ms < before, ~waiting)
+            .limit(SWITCH_ROWS)
+        )
+        async with self._database.session(_SCOPE) as session:
+            found = (await session.execute(chosen)).all()
+        if not found:
+            return 0
+        async with self._database.session(_SCOPE, write=True) as session:
+            for study_id, owner_id, uid, settlements in found:
+                result = await session.execute(
+                    update(study)
+                    .where(
+                        study.c.id == study_id,
+                        study.c.settled_ms == 0,
+                        study.c.last_received_ms < before,
+                    )
+                    .values(settled_ms=now_ms(), settlements=study.c.settlements + 1)
+                )
+                if result.rowcount:  # type: ignore[attr-defined]
+                    topic = STUDY_AMENDED if settlements else STUDY_SETTLED
+                    payload = {"study_instance_uid": uid}
+                    await emit(session, topic, payload, owner_id=owner_id, key=uid)
+        return len(found)
+
+    async def _write(self, found: SeriesToSettle, sources: Sequence[Source]) -> int:
+        """Make a pack of `sources` and switch to it; returns how many were damaged."""
+        key = new_key("packs", ".dcmpack")
+        store = self._stores.objects.name
+        async with self._database.session(_SCOPE, write=True) as session:
+            pack_id = await rows.begin_pack(session, "pack", found, store, key, now_ms(), LEASE_MS)
+        built = await asyncio.to_thread(
+            build_pack, self._stores, key, found.owner_id, now_ms(), sources
+        )
+        for source, why in built.damaged:
+            _log.error("stored_bytes_damaged", instance_id=source.row_id, why=why)
+        await self._switch(found, pack_id, built)
+        return len(built.damaged)
+
+    async def _switch(self, found: SeriesToSettle, pack_id: int, built: Built) -> None:
+        """Point the rows at the pack, a few at a time, then renew the metadata object."""
+        async with self._database.session(_SCOPE, write=True) as session:
+            await rows.finish_pack(session, pack_id, built.size, built.sha256)
+        old = {source.pack_id for source, _ in built.placed}
+        for at in range(0, len(built.placed), SWITCH_ROWS):
+            part = built.placed[at : at + SWITCH_ROWS]
+            fresh = sum(s.kind == "instance" and s.entry is None for s, _ in part)
+            async with self._database.session(_SCOPE, write=True) as session:
+                moved = await rows.switch(session, part, pack_id)
+                left = series.c.unsettled - (moved if fresh else 0)
+                await session.execute(
+                    update(series)
+                    .where(series.c.id == found.id)
+                    .values(unsettled=case((left > 0, left), else_=0))
+                )
+        await self._renew_metadata(found, built)
+        await self._retire_packs(old)
+
+    async def _renew_metadata(self, found: SeriesToSettle, built: Built) -> None:
+        async with self._database.session(_SCOPE) as session:
+            place = (
+                await rows.place_of(session, found.metadata_pack_id)
+                if found.metadata_pack_id is not None
+                else None
+            )
+            order = await rows.order(session, found.id)
+        key = new_key("metadata", ".dcmmeta")
+        store = self._stores.objects.name
+        async with self._database.session(_SCOPE, write=True) as session:
+            pack_id = await rows.begin_pack(
+                session, "metadata", found, store, key, now_ms(), LEASE_MS
+            )
+        size = await asyncio.to_thread(self._write_metadata, key, place, built, order)
+        async with self._database.session(_SCOPE, write=True) as session:
+            await rows.finish_pack(session, pack_id, size, None)
+            await session.execute(
+                update(series)
+                .where(series.c.id == found.id)
+                .values(metadata_pack_id=pack_id, pack_version=series.c.pack_version + 1)
+            )
+            if found.metadata_pack_id is not None:
+                await rows.kill_pack(session, found.metadata_pack_id, now_ms())
+            payload = {
+                "study_instance_uid": found.study_instance_uid,
+                "series_instance_uid": found.series_instance_uid,
+            }
+            await emit(
+                session,
+                SERIES_SETTLED,
+                payload,
+                owner_id=found.owner_id,
+                key=found.series_instance_uid,
+            )
+
+    def _write_metadata(
+        self, key: str, place: tuple[str, str] | None, built: Built, order: Sequence[str]
+    ) -> int:
+        old = self._stores.named(place[0]).read(place[1]) if place is not None else None
+        return write_metadata(self._stores, key, old, built.metadata, order)
+
+    async def _retire_packs(self, pack_ids: set[int]) -> None:
+        """Packs that nobody points at any more are on their way out; segments go by the sweep."""
+        async with self._database.session(_SCOPE, write=True) as session:
+            for pack_id in sorted(pack_ids):
+                await session.execute(
+                    update(pack)
+                    .where(
+                        pack.c.id == pack_id,
+                        pack.c.kind == "pack",
+                        ~exists().where(instance.c.pack_id == pack.c.id),
+                        ~exists().where(instance_version.c.pack_id == pack.c.id),
+                    )
+                    .values(state="dying", dying_ms=now_ms())
+                )
+
+    async def _merge(self, series_id: int) -> None:
+        """Rewrite the packs of a series where they are many or hold much that nobody points at."""
+        async with self._database.session(_SCOPE) as session:
+            found = await rows.load_series(session, series_id)
+            packs = await rows.live_packs(session, series_id)
+            total = sum(size for _, size, _ in packs)
+            dead = total - sum(used for _, _, used in packs)
+            if found is None or (len(packs) <= MOST_PACKS and dead <= DEAD_SHARE * total):
+                return
+            sources = await rows.sources(session, found, PACK_FILES, kinds=("pack",))
+        if not sources or (len(packs) == 1 and dead < 1 << 20):
+            return
+        await asyncio.to_thread(self._attach_entries, sources)
+        await self._write(found, sources)
+
+    def _attach_entries(self, sources: Sequence[Source]) -> None:
+        """Give each source the manifest entry of the pack that it lies in."""
+        manifests: dict[str, Manifest] = {}
+        for source in sources:
+            if source.key not in manifests:
+                manifests[source.key] = manifest_of(self._stores, source.store, source.key)
+            for entry in manifests[source.key].entries:
+                if entry.offset == source.byte_offset:
+                    source.entry = entry
+
+
+def manifest_of(stores: Stores, store_name: str, key: str) -> Manifest:
+    """The manifest of the pack object `key`."""
+    store = stores.named(store_name)
+    return read_manifest(store.size(key), lambda start, length: store.read(key, start, length))
+
+
+async def _with_versions(session: AsyncSession, limit: int) -> list[int]:
+    """Series that have compared versions in the journal."""
+    chosen = (
+        select(distinct(instance.c.series_fk))
+        .join(instance_version, instance_version.c.instance_fk == instance.c.id)
+        .join(pack, pack.c.id == instance_version.c.pack_id)
+        .where(instance_version.c.compared_ms > 0, pack.c.kind == "journal")
+        .limit(limit)
+    )
+    return list((await session.scalars(chosen)).all())

@@ -1,0 +1,40 @@
+"""The stores of this node by name, and new keys in the one that settled data goes to."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from archive.journal.service import journal_folder
+from archive.store.domain import ObjectStore
+from archive.store.files import LocalFiles
+from archive.store.s3 import S3Store
+from kernel.settings import Settings
+
+JOURNAL = "journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """`journal` holds the segments, `objects` takes settled data; both are found by name."""
+
+    journal: LocalFiles
+    objects: ObjectStore
+
+    def named(self, name: str) -> ObjectStore:
+        """The store that a `pack_copy` row names."""
+        return self.journal if name == JOURNAL else self.objects
+
+
+def open_stores(settings: Settings) -> Stores:
+    """The stores that `settings` name."""
+    journal = LocalFiles(journal_folder(settings), JOURNAL)
+    if settings.objects.url:
+        return Stores(journal, S3Store(settings.objects))
+    return Stores(journal, LocalFiles(settings.data / "objects"))
+
+
+def new_key(kind: str, suffix: str) -> str:
+    """A key that was never used: ``packs/3f/3f9c….dcmpack``."""
+    name = secrets.token_hex(16)
+    return f"{kind}/{name[:2]}/{name}{suffix}"

@@ -1,0 +1,1 @@
+"""The same SOP Instance UID received again: compared, kept, and decided."""
