@@ -94,6 +94,8 @@ def walk(
                 group, element, vr, length = unpack(dataset, position)
                 if vr not in SHORT_VRS or position + length > end:
                     break
+                if group & 1 and element <= 0xFF:
+                    state.note_creator(group << 16 | element, position + 8, length)
                 yield VALUE, group << 16 | element, vr, position + 8, length, True
                 position += 8 + length
                 left -= 1
@@ -154,7 +156,8 @@ class _Walk:
             self._open(header, offset, offset + header.length, explicit)
             return Event(SEQUENCE, header.tag, vr, offset, header.length, level.encoding.little)
         self.position = offset + header.length
-        self._note_creator(header, offset)
+        if header.tag >> 16 & 1 and header.tag & 0xFFFF <= 0xFF:
+            self.note_creator(header.tag, offset, header.length)
         little = level.encoding.little or header.vr == b"UN"
         vr = b"UN" if vr == b"SQ" else vr  # no item inside
         return Event(VALUE, header.tag, vr, offset, header.length, little)
@@ -189,7 +192,7 @@ class _Walk:
             return None
         end = level.end if header.length == UNDEFINED else self.position + header.length
         if end > level.end:
-            raise self._error(f"the item goes on for {end - level.end} bytes after its sequence")
+            level = self._stretched(end)
         first = self._data[self.position : min(self.position + 8, end)]
         explicit = level.encoding.explicit
         if len(first) == 8 and item_order(first) is None:
@@ -197,6 +200,15 @@ class _Walk:
         by_length = header.length != UNDEFINED
         self._push(_Level(False, level.tag, end, by_length, Encoding(explicit, little), {}))
         return Event(ITEM_OPENED, ITEM, b"", self.position, header.length, little)
+
+    def _stretched(self, end: int) -> _Level:
+        """The open sequence, made longer for its last item: some writers count one item too few."""
+        if end > self._stack[-2].end:
+            over = end - self._level.end
+            raise self._error(f"the item goes on for {over} bytes after the end of its sequence")
+        level = self._stack[-1] = self._level._replace(end=end)
+        self._enter(level)
+        return level
 
     def _delimiter(self, header: Header) -> Event | None:
         if len(self._stack) == 1:  # stray, at the top: of no meaning
@@ -261,15 +273,15 @@ class _Walk:
         if element <= 0xFF:
             return b"LO" if element >= 0x10 else b"UN"
         creator = self._level.creators.get(header.tag >> 16 << 16 | element >> 8)
-        return b"UN" if creator is None or header.vr else private_vr(header.tag, creator)
+        return b"UN" if creator is None else private_vr(header.tag, creator)
 
     def _is_item(self, offset: int, length: int) -> bool:
         return length >= 8 and item_order(self._data[offset : offset + 2]) is not None
 
-    def _note_creator(self, header: Header, offset: int) -> None:
-        if header.tag >> 16 & 1 and 0x10 <= header.tag & 0xFFFF <= 0xFF:
-            raw = bytes(self._data[offset : offset + min(header.length, 64)])
-            self._level.creators[header.tag] = raw.decode("latin-1").strip(" \0")
+    def note_creator(self, tag: int, offset: int, length: int) -> None:
+        """Remember a Private Creator (PS3.5 7.8.1)."""
+        raw = bytes(self._data[offset : offset + min(length, 64)])
+        self._level.creators[tag] = raw.decode("latin-1").strip(" \0")
 
     def _error(self, detail: str) -> Invalid:
         return unreadable(self.position, self._level.tag or None, detail)
