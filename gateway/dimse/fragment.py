@@ -9,7 +9,6 @@ from gateway.upper_layer.incoming import COMMAND, LAST
 from gateway.upper_layer.pdu import P_DATA_TF
 
 PDU_AND_PDV = Struct(">BBIIBB")
-PDV = Struct(">IBB")
 LARGEST_PDU = 256 * 1024
 
 
@@ -33,24 +32,14 @@ def pieces(context_id: int, kind: int, payload: bytes, size: int) -> Iterator[by
 
 
 def message(context_id: int, command: bytes, data: bytes | None, max_pdu_bytes: int) -> bytes:
-    """A whole message; command and data share one PDU where both fit."""
+    """A whole message as the bytes of its PDUs; command and data never share a PDU.
+
+    PS3.8 lets them share one, but some peers read only the first PDV of a PDU.
+    """
     size = fragment_bytes(max_pdu_bytes)
-    if data is None:
-        if len(command) <= size:
-            return header(context_id, COMMAND | LAST, len(command)) + command
-        return b"".join(pieces(context_id, COMMAND, command, size))
-    if len(command) + len(data) + 6 <= size:
-        total = len(command) + len(data) + 12
-        return b"".join(
-            (
-                PDU_AND_PDV.pack(
-                    P_DATA_TF, 0, total, len(command) + 2, context_id, COMMAND | LAST
-                ),
-                command,
-                PDV.pack(len(data) + 2, context_id, LAST),
-                data,
-            )
-        )
+    if data is None and len(command) <= size:
+        return header(context_id, COMMAND | LAST, len(command)) + command
     parts = list(pieces(context_id, COMMAND, command, size))
-    parts += pieces(context_id, 0, data, size)
+    if data is not None:
+        parts += pieces(context_id, 0, data, size)
     return b"".join(parts)

@@ -1,8 +1,8 @@
 """Receive buffers shared by all associations of one event loop.
 
 An association holds a buffer only while bytes must stay where they were received, so an idle one
-holds none. asyncio calls ``get_buffer``, ``recv_into`` and ``buffer_updated`` in one breath, which is
-why an association may *look at* the next free buffer and take it only when something must stay.
+holds none. asyncio calls ``get_buffer``, ``recv_into`` and ``buffer_updated`` in one breath, which
+is why an association may *look at* the next free buffer and take it only when something must stay.
 The number of associations bounds the number of buffers.
 """
 

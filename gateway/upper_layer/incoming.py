@@ -127,14 +127,18 @@ class Incoming:
             return
         self._parse()
 
-    def resume(self) -> None:
-        """Go on with the command that was answered by ``HOLD`` and with what came after it."""
+    def resume(self) -> bool:
+        """Go on with the command that was answered by ``HOLD`` and with what came after it.
+
+        False means that a command is held again.
+        """
         if self.held is None or self.broken:
-            return
+            return True
         context, command = self.held
         self.held = None
         self._dispatch(context, command)
         self._parse()
+        return self.held is None
 
     def close(self) -> None:
         """Forget everything and give the buffer back."""

@@ -1,15 +1,16 @@
 """Protocol data units of the upper layer: PS3.8 section 9.3, without I/O.
 
-Strict on write, tolerant on read: reserved fields are not looked at (PS3.8 9.3.1), unknown items are
-skipped, but every length is checked against the bytes at hand, so that hostile input raises
+Strict on write, tolerant on read: reserved fields are not looked at (PS3.8 9.3.1), unknown items
+are skipped, but every length is checked against the bytes at hand, so that hostile input raises
 ``PduError`` with the reason for the A-ABORT (PS3.8 Table 9-26) and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from struct import Struct
+from typing import Any
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA_TF, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
@@ -131,45 +132,64 @@ def _text(value: bytes) -> str:
     return value.decode("ascii", "replace").strip(" \0")
 
 
-def _length_prefixed(value: memoryview, position: int) -> tuple[memoryview, int]:
-    if len(value) < position + 2:
+def _length_prefixed(value: memoryview) -> tuple[memoryview, int]:
+    if len(value) < 2:
         raise PduError("sub-item cut off before a length")
-    length = int.from_bytes(value[position : position + 2], "big")
-    end = position + 2 + length
+    end = 2 + int.from_bytes(value[:2], "big")
     if end > len(value):
         raise PduError("sub-item field longer than its item")
-    return value[position + 2 : end], end
+    return value[2:end], end
+
+
+def _max_length(value: memoryview) -> int:
+    if len(value) != 4:
+        raise PduError("Maximum Length sub-item is not 4 bytes")
+    return int.from_bytes(value, "big")
+
+
+def _window(value: memoryview) -> tuple[int, int] | None:
+    if len(value) != 4:
+        return None
+    return int.from_bytes(value[:2], "big"), int.from_bytes(value[2:], "big")
+
+
+def _role(value: memoryview) -> Role:
+    uid, end = _length_prefixed(value)
+    if len(value) < end + 2:
+        raise PduError("role selection without its roles")
+    return Role(_uid(uid), value[end] == 1, value[end + 1] == 1)
+
+
+def _extended(value: memoryview) -> tuple[str, bytes]:
+    uid, end = _length_prefixed(value)
+    return _uid(uid), bytes(value[end:])
+
+
+# PS3.8 D.1 and PS3.7 D.3.3: sub-item type -> field and how it is read. 57H (SOP Class Common
+# Extended Negotiation) asks for no answer and changes nothing here.
+_USER_FIELDS: dict[int, tuple[str, Callable[[memoryview], Any]]] = {
+    0x51: ("max_pdu_bytes", _max_length),
+    0x52: ("implementation_class_uid", _uid),
+    0x53: ("asynchronous_operations", _window),
+    0x55: ("implementation_version", lambda value: _text(bytes(value))),
+    0x58: ("identity_response_asked", lambda value: bytes(value[1:2]) == b"\x01"),
+    0x59: ("identity_response", lambda value: bytes(_length_prefixed(value)[0])),
+}
 
 
 def _decode_user(data: memoryview) -> UserInformation:
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     roles: list[Role] = []
     extended: list[tuple[str, bytes]] = []
     for kind, value in _items(data):
-        if kind == 0x51:
-            if len(value) != 4:
-                raise PduError("Maximum Length sub-item is not 4 bytes")
-            found["max_pdu_bytes"] = int.from_bytes(value, "big")
-        elif kind == 0x52:
-            found["implementation_class_uid"] = _uid(value)
-        elif kind == 0x53 and len(value) == 4:
-            window = (int.from_bytes(value[:2], "big"), int.from_bytes(value[2:], "big"))
-            found["asynchronous_operations"] = window
-        elif kind == 0x54:
-            uid, end = _length_prefixed(value, 0)
-            if len(value) < end + 2:
-                raise PduError("role selection without its roles")
-            roles.append(Role(_uid(uid), value[end] == 1, value[end + 1] == 1))
-        elif kind == 0x55:
-            found["implementation_version"] = _text(bytes(value))
+        if kind == 0x54:
+            roles.append(_role(value))
         elif kind == 0x56:
-            uid, end = _length_prefixed(value, 0)
-            extended.append((_uid(uid), bytes(value[end:])))
-        elif kind == 0x58 and len(value) >= 2:
-            found["identity_response_asked"] = value[1] == 1
-        elif kind == 0x59:
-            found["identity_response"] = bytes(_length_prefixed(value, 0)[0])
-    return UserInformation(roles=tuple(roles), extended=tuple(extended), **found)  # type: ignore[arg-type]
+            extended.append(_extended(value))
+        elif kind in _USER_FIELDS:
+            name, read = _USER_FIELDS[kind]
+            found[name] = read(value)
+    return UserInformation(roles=tuple(roles), extended=tuple(extended), **found)
 
 
 def _decode_context(value: memoryview) -> tuple[int, int, str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Which SOP classes and transfer syntaxes are spoken: from pydicom's UID dictionary (PS3.6 Annex A)."""
+"""Which SOP classes and transfer syntaxes are spoken: PS3.6 Annex A, as pydicom knows it."""
 
 from __future__ import annotations
 
@@ -39,10 +39,16 @@ class QueryClass:
 
 
 # PS3.4 C.6.1.3, C.6.2.3 and the retired C.6.3.
+QUERY_ROOTS: tuple[tuple[int, Root], ...] = (
+    (1, "PATIENT"),
+    (2, "STUDY"),
+    (3, "PATIENT_STUDY_ONLY"),
+)
+QUERY_VERBS: tuple[tuple[int, Verb], ...] = ((1, "FIND"), (2, "MOVE"), (3, "GET"))
 QUERY_CLASSES: dict[str, QueryClass] = {
     f"1.2.840.10008.5.1.4.1.2.{model}.{number}": QueryClass(root, verb)
-    for model, root in ((1, "PATIENT"), (2, "STUDY"), (3, "PATIENT_STUDY_ONLY"))
-    for number, verb in ((1, "FIND"), (2, "MOVE"), (3, "GET"))
+    for model, root in QUERY_ROOTS
+    for number, verb in QUERY_VERBS
 }
 
 
