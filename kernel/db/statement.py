@@ -119,7 +119,7 @@ def _compile(core: Executable, name: DialectName) -> _Compiled:
     compiled = core.compile(dialect=dialect)  # type: ignore[attr-defined]
     if compiled.post_compile_params:
         raise ValueError("a list parameter needs `among`: this statement cannot be compiled once")
-    names = tuple(compiled.positiontup or compiled.bind_names.values())
+    names = tuple(dict.fromkeys(compiled.positiontup or compiled.bind_names.values()))
     binds = {key: compiled.binds[key] for key in names}
     return _Compiled(
         text=str(compiled),
