@@ -110,7 +110,7 @@ class Receiver:
         scanned: ScanResult | None,
         error: Invalid | None,
     ) -> asyncio.Future[Receipt]:
-        arrival = _arrival(origin, identity, scanned, error)
+        arrival = arrival_of(origin, identity, scanned, error)
         head = _head(arrival)
         check = xxhash.xxh3_128(head)
         length = len(head)
@@ -244,7 +244,7 @@ class IncomingStream:
                 self._error = error
         if self._held is not None:
             self._begin()
-        arrival = _arrival(self._origin, self._identity, self._scanned, self._error)
+        arrival = arrival_of(self._origin, self._identity, self._scanned, self._error)
         arrival.segment = self._segment
         arrival.byte_offset = HEADER_BYTES
         arrival.byte_length = self._segment.size - HEADER_BYTES
@@ -271,7 +271,7 @@ class IncomingStream:
     def _begin(self) -> None:
         """Write the Part 10 head and what was held back for it."""
         held, self._held = self._held or [], None
-        arrival = _arrival(self._origin, self._identity, self._scanned, self._error)
+        arrival = arrival_of(self._origin, self._identity, self._scanned, self._error)
         self._append([_head(arrival), *held])
 
     def _append(self, parts: Sequence[Buffer]) -> None:
@@ -298,7 +298,7 @@ def _source_ae(origin: Origin) -> str:
     return origin.source if origin.via == "dimse" else ""
 
 
-def _arrival(
+def arrival_of(
     origin: Origin, identity: Identity, scanned: ScanResult | None, error: Invalid | None
 ) -> Arrival:
     """What is known of an instance before its place in a segment is."""

@@ -1,0 +1,209 @@
+"""Recovery: what a writer that died left in its segments is found and indexed.
+
+A segment belongs to its writer as long as that one lives: it holds the file's lock. Recovery takes
+only segments whose lock it gets. Every record with a good checksum is indexed (again, where its row
+is there already nothing happens); what is no record is noted and stays in the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import xxhash
+from sqlalchemy import bindparam, select
+
+from archive.index.arrival import Arrival
+from archive.index.commit import Committer, open_committer
+from archive.index.tables import pack, pack_copy
+from archive.journal.domain import Identity, Origin
+from archive.journal.node import node_id
+from archive.journal.record import HEADER_BYTES, MAGIC, RecordHeader, unpack_header
+from archive.journal.segment import OsSegmentFile, Segment
+from archive.journal.service import arrival_of, journal_folder
+from dataset.part10 import parse_head
+from dataset.scanner import scan
+from kernel.db.database import Database
+from kernel.db.statement import Statement
+from kernel.errors import Invalid
+from kernel.settings import Settings
+
+_log = structlog.get_logger(__name__)
+_BATCH = 100
+
+_STATE = Statement(
+    select(pack.c.state, pack.c.id)
+    .join(pack_copy, pack_copy.c.pack_id == pack.c.id)
+    .where(pack_copy.c.store == "journal", pack_copy.c.key == bindparam("key"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRecord:
+    """A record whose header and checksum are good; `offset` is that of its Part 10 file."""
+
+    header: RecordHeader
+    offset: int
+    body: memoryview
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What recovery did: segments taken over, records met, bytes that are no record."""
+
+    segments: int = 0
+    records: int = 0
+    stray_bytes: int = 0
+
+
+async def recover(settings: Settings, database: Database) -> Recovered:
+    """Take over every segment whose writer is gone."""
+    folder = journal_folder(settings)
+    done = Recovered()
+    committer = open_committer(database, node_id(settings))
+    try:
+        for path in await asyncio.to_thread(_segments, folder):
+            await _recover(path, database, committer, done)
+    finally:
+        await committer.close()
+    if done.segments:
+        _log.info(
+            "journal_recovered",
+            segments=done.segments,
+            records=done.records,
+            stray_bytes=done.stray_bytes,
+        )
+    return done
+
+
+async def _recover(path: Path, database: Database, committer: Committer, done: Recovered) -> None:
+    rows = await database.fetch(_STATE, {"key": path.name})
+    if rows and rows[0][0] != "writing":
+        return
+    fd = await asyncio.to_thread(_take, path)
+    if fd is None:
+        return
+    try:
+        segment = TakenSegment(path, fd, os.fstat(fd).st_size)
+        segment.pack_id = rows[0][1] if rows else None
+        await _recover_taken(path, segment, committer, done)
+    finally:
+        os.close(fd)
+
+
+async def _recover_taken(
+    path: Path, segment: TakenSegment, committer: Committer, done: Recovered
+) -> None:
+    records: list[FoundRecord] = []
+    if segment.size:
+        view = memoryview(mmap.mmap(segment.fd, segment.size, access=mmap.ACCESS_READ))
+        records = await asyncio.to_thread(lambda: list(records_in(view)))
+        done.stray_bytes += segment.size - sum(r.header.length + HEADER_BYTES for r in records)
+    for at in range(0, len(records), _BATCH):
+        await committer.commit([_arrival(r, segment) for r in records[at : at + _BATCH]])
+    if segment.pack_id is None:  # nothing in it was ever a record: a stream that broke off
+        await asyncio.to_thread(path.unlink)
+        return
+    await committer.seal([(segment.pack_id, segment.size)])
+    done.segments += 1
+    done.records += len(records)
+
+
+class TakenSegment(Segment):
+    """A dead writer's segment under its new owner; its bytes are synced before they are indexed."""
+
+    def __init__(self, path: Path, fd: int, size: int) -> None:
+        self.key = path.name
+        self.fd = fd
+        self.file = _TakenFile(path, fd)
+        self.size = size
+        self.named = False
+        self.dirty = True
+        self.sealed = True
+        self.broken = False
+        self.pack_id = None
+        self.uncommitted = 0
+
+
+class _TakenFile(OsSegmentFile):
+    def __init__(self, path: Path, fd: int) -> None:
+        self._path = path
+        self._fd = fd
+
+
+def records_in(view: memoryview) -> Iterator[FoundRecord]:
+    """The good records of a segment, in order; what lies between them is skipped."""
+    at = 0
+    while at + HEADER_BYTES <= len(view):
+        header = unpack_header(view[at : at + HEADER_BYTES])
+        end = at + HEADER_BYTES + (header.length if header else 0)
+        if header is not None and end <= len(view):
+            body = view[at + HEADER_BYTES : end]
+            if xxhash.xxh3_128_digest(body) == header.checksum:
+                yield FoundRecord(header, at + HEADER_BYTES, body)
+                at = end
+                continue
+        at = _next_magic(view, at + 1)
+
+
+def _next_magic(view: memoryview, start: int) -> int:
+    """Where the next record may begin; the end where there is none."""
+    step = 1 << 20
+    while start < len(view):
+        found = bytes(view[start : start + step + len(MAGIC)]).find(MAGIC)
+        if found >= 0:
+            return start + found
+        start += step
+    return len(view)
+
+
+def _segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.seg"))
+
+
+def _take(path: Path) -> int | None:
+    """The file opened and locked; None where its writer lives or the sweep was faster."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def _arrival(record: FoundRecord, segment: Segment) -> Arrival:
+    """An arrival as it was when the record was written."""
+    header = record.header
+    origin = Origin(header.owner_id, header.via, header.source, header.peer, header.called)
+    arrival = indexable(record.body, origin)
+    arrival.received_ms = header.received_ms
+    arrival.segment = segment
+    arrival.byte_offset = record.offset
+    arrival.byte_length = header.length
+    arrival.checksum = header.checksum
+    return arrival
+
+
+def indexable(part10: bytes | memoryview, origin: Origin) -> Arrival:
+    """What the index wants of a stored Part 10 file; its place is still to be filled in."""
+    head = parse_head(part10, final=True)
+    if head is None:
+        raise Invalid("part10.not_dicom", "the stored file is too short to be one")
+    identity = Identity(
+        head.sop_class_uid or "", head.sop_instance_uid or "", head.transfer_syntax_uid
+    )
+    try:
+        scanned = scan([memoryview(part10)[head.dataset_offset :]], head.transfer_syntax_uid)
+    except Invalid as error:
+        return arrival_of(origin, identity, None, error)
+    return arrival_of(origin, identity, scanned, None)

@@ -1,0 +1,90 @@
+"""The sweep: objects and segments that nobody points at any more go, when their time has passed.
+
+Only what is `dying`, or was never finished and whose lease ran out, is ever deleted; an object
+without a row is never touched. A segment dies as a whole when its last record was settled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import delete, exists, select, update
+
+from archive.index.tables import instance, instance_version, pack, pack_copy, quarantine, series
+from archive.settle.service import now_ms
+from archive.store.service import Stores
+from kernel.db.database import Database
+from kernel.scope import Scope
+from kernel.settings import ArchiveSettings
+
+_SCOPE = Scope.system("sweep")
+_AT_ONCE = 100
+
+
+async def sweep(database: Database, stores: Stores, limits: ArchiveSettings) -> int:
+    """Let die what has no reference, delete what has been dying long enough; how many went."""
+    await _let_die(database)
+    gone = await _due(database, limits)
+    for pack_id, store, key in gone:
+        if store is not None and key is not None:
+            await asyncio.to_thread(stores.named(store).delete, key)
+        async with database.session(_SCOPE, write=True) as session:
+            await session.execute(delete(pack_copy).where(pack_copy.c.pack_id == pack_id))
+            await session.execute(delete(pack).where(pack.c.id == pack_id))
+    return len(gone)
+
+
+async def _let_die(database: Database) -> None:
+    """Mark live packs without a reference, and packs whose writer never came back."""
+    now = now_ms()
+    unreferenced = (
+        ~exists().where(instance.c.pack_id == pack.c.id),
+        ~exists().where(instance_version.c.pack_id == pack.c.id),
+        ~exists().where(quarantine.c.pack_id == pack.c.id),
+        ~exists().where(series.c.metadata_pack_id == pack.c.id),
+    )
+    idle = (
+        select(pack.c.id)
+        .where(pack.c.state == "live", pack.c.kind.in_(("journal", "pack")), *unreferenced)
+        .limit(_AT_ONCE)
+    )
+    abandoned = (
+        select(pack.c.id)
+        .where(
+            pack.c.state == "writing",
+            pack.c.kind != "journal",
+            pack.c.lease_ms < now,
+            *unreferenced,
+        )
+        .limit(_AT_ONCE)
+    )
+    async with database.session(_SCOPE) as session:
+        ids = [*(await session.scalars(idle)).all(), *(await session.scalars(abandoned)).all()]
+    if not ids:
+        return
+    async with database.session(_SCOPE, write=True) as session:
+        await session.execute(
+            update(pack)
+            .where(pack.c.id.in_(ids), pack.c.state != "dying", *unreferenced)
+            .values(state="dying", dying_ms=now)
+        )
+
+
+async def _due(
+    database: Database, limits: ArchiveSettings
+) -> list[tuple[int, str | None, str | None]]:
+    now = now_ms()
+    segments_before = now - int(limits.segment_grace_s * 1000)
+    packs_before = now - int(limits.dying_days * 86_400_000)
+    chosen = (
+        select(pack.c.id, pack_copy.c.store, pack_copy.c.key)
+        .outerjoin(pack_copy, pack_copy.c.pack_id == pack.c.id)
+        .where(
+            pack.c.state == "dying",
+            ((pack.c.kind == "journal") & (pack.c.dying_ms <= segments_before))
+            | ((pack.c.kind != "journal") & (pack.c.dying_ms <= packs_before)),
+        )
+        .limit(_AT_ONCE)
+    )
+    async with database.session(_SCOPE) as session:
+        return [(row[0], row[1], row[2]) for row in await session.execute(chosen)]
