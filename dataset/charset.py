@@ -210,10 +210,11 @@ def _decode_single(raw: bytes, term: str) -> Decoded:
     number = _number(term) if term else ""
     table = iso2022.high_table("100" if number in ("", "6") else number)
     text = "".join(chr(byte) if byte < 0x80 else table[byte - 0x80] for byte in raw)
-    utf8 = evidence.utf8_instead(raw, text)
+    declared = "" if number == "6" else number
+    utf8 = evidence.utf8_instead(raw, text, declared)
     if utf8 is not None:
         return Decoded(utf8, UTF8, True)
-    gb_text = evidence.gb_instead(raw, text, "" if number == "6" else number)
+    gb_text = evidence.gb_instead(raw, text, declared)
     if gb_text is not None:
         return Decoded(gb_text, "GB18030", True)
     if number == "13" and iso2022.REPLACEMENT in text:
