@@ -1,0 +1,1 @@
+"""Demonstration studies that the machine draws itself: invented patients, no real person."""
