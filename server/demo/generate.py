@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
+from dataset.charset import encode_text
 from server.demo import echo, head, radiograph, thorax
 from server.demo.catalogue import JPEG_2000_LOSSLESS, RLE_LOSSLESS, Series, Study, studies
 from server.demo.shapes import Image, axis, blur, grain
@@ -154,6 +155,8 @@ def _encode(ds: Dataset, study: Study, series: Series) -> bytes:
     meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1")
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     ds.file_meta = meta
+    if isinstance(study.charset, list):
+        _write_escapes(ds, "\\".join(study.charset))
     if series.transfer_syntax_uid in (RLE_LOSSLESS, JPEG_2000_LOSSLESS):
         ds.compress(series.transfer_syntax_uid, generate_instance_uid=False)
     meta.TransferSyntaxUID = UID(series.transfer_syntax_uid)
@@ -164,6 +167,13 @@ def _encode(ds: Dataset, study: Study, series: Series) -> bytes:
         right = _charset_element(str(study.charset))
         content = content.replace(right, _charset_element(study.declared), 1)
     return content
+
+
+def _write_escapes(ds: Dataset, charset: str) -> None:
+    """Encode every text with its ISO 2022 escape sequences, which pydicom leaves out for IR 58."""
+    for element in ds:
+        if element.VR in ("LO", "LT", "PN", "SH", "ST") and not str(element.value).isascii():
+            element.value = encode_text(str(element.value), charset, element.VR)
 
 
 def _charset_element(value: str) -> bytes:
