@@ -201,7 +201,10 @@ def _sqlite_engine(settings: Settings) -> AsyncEngine:
     file = sqlite_file(settings)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_async_engine(
-        f"sqlite+aiosqlite:///{file}", pool_size=settings.database.pool, max_overflow=0
+        f"sqlite+aiosqlite:///{file}",
+        pool_size=settings.database.pool,
+        max_overflow=0,
+        hide_parameters=True,
     )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -234,6 +237,7 @@ def _postgresql_engine(settings: Settings, role: Role) -> AsyncEngine:
         async_creator=connect,
         pool_size=settings.database.pool,
         max_overflow=0,
+        hide_parameters=True,
         pool_pre_ping=True,
     )
 
