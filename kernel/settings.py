@@ -50,6 +50,12 @@ class DicomSettings:
     max_pdu_bytes: int = setting(262144, "Largest PDU that we announce (PS3.8 D.1).")
     max_associations: int = setting(200, "Associations served at the same time.")
     idle_timeout_s: float = setting(60.0, "An association that is silent this long is aborted.")
+    artim_timeout_s: float = setting(
+        30.0, "How long a connection may wait without asking for an association (PS3.8 9.1.5)."
+    )
+    answer_timeout_s: float = setting(
+        60.0, "How long a node that we send to may take for one instance."
+    )
     private_sop_classes: tuple[str, ...] = setting(
         (), "UIDs of private storage SOP classes that are accepted."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dataset.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.upper_layer.pdu import (
     ABSTRACT_NOT_SUPPORTED,
     ACCEPTED,
@@ -31,10 +32,6 @@ from gateway.upper_layer.sop_classes import (
     storage_classes,
     transfer_syntaxes,
 )
-
-# Ours, under the root of UUID-derived UIDs (PS3.5 B.2).
-IMPLEMENTATION_CLASS_UID = "2.25.215036289412157340614587213904562178423"
-IMPLEMENTATION_VERSION = "YUNYING_1"
 
 # PS3.8 Table 9-21
 NO_PROTOCOL_VERSION = Rejection(PERMANENT, 2, 2, "protocol version not supported")
@@ -169,7 +166,7 @@ def accept_answer(request: Associate, agreement: Agreement, policy: Policy) -> A
         user=UserInformation(
             max_pdu_bytes=policy.max_pdu_bytes,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-            implementation_version=IMPLEMENTATION_VERSION,
+            implementation_version=IMPLEMENTATION_VERSION_NAME,
             asynchronous_operations=(1, 1) if user.asynchronous_operations else None,
             roles=roles,
             extended=extended,

@@ -1,0 +1,1 @@
+"""Application Entities: the DICOM nodes that are known by title, address and owner."""

@@ -1,0 +1,102 @@
+"""Use cases of application entities, and the look-up that every association makes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Protocol
+
+from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from gateway.ae.domain import LOCAL_OWNER, Ae, check_address, check_title
+from gateway.ae.tables import ae
+from kernel.db.database import Database
+from kernel.db.statement import Statement
+from kernel.errors import Conflict, NotFound
+
+_COLUMNS = (ae.c.title, ae.c.host, ae.c.port, ae.c.owner_id, ae.c.charset, ae.c.state)
+_BY_TITLE = Statement(select(*_COLUMNS).where(ae.c.title == bindparam("title")))
+
+
+class Directory(Protocol):
+    """Finds application entities by title."""
+
+    async def find(self, title: str) -> Ae | None:
+        """The AE of that title; None when it is not registered."""
+
+
+class AeDirectory:
+    """The rows as they are now: a change by the command line holds from the next association on."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, title: str) -> Ae | None:
+        """The AE of that title; None when it is not registered."""
+        rows = await self._database.fetch(_BY_TITLE, {"title": title})
+        return Ae(*rows[0]) if rows else None
+
+
+async def add_ae(
+    session: AsyncSession,
+    title: str,
+    host: str,
+    port: int,
+    *,
+    owner_id: int = LOCAL_OWNER,
+    charset: str = "",
+) -> Ae:
+    """Register a node.
+
+    Raises:
+        Invalid: ``ae.title`` or ``ae.address``.
+        Conflict: ``ae.exists``.
+    """
+    added = Ae(check_title(title), host.strip(), port, owner_id, charset.strip())
+    check_address(added.host, port)
+    values = {
+        "title": added.title,
+        "host": added.host,
+        "port": port,
+        "owner_id": owner_id,
+        "charset": added.charset,
+        "state": added.state,
+        "created_at": datetime.now(UTC),
+    }
+    try:
+        async with session.begin_nested():
+            await session.execute(insert(ae).values(values))
+    except IntegrityError as error:
+        if await _row(session, added.title) is None:
+            raise NotFound("owner.not_found", "There is no owner {id}.", id=owner_id) from error
+        raise Conflict(
+            "ae.exists", "AE title {title} is registered already.", title=added.title
+        ) from error
+    return added
+
+
+async def remove_ae(session: AsyncSession, title: str) -> Ae:
+    """Forget a node; what it sent stays. Raises ``NotFound`` ``ae.not_found``."""
+    found = await get_ae(session, title)
+    await session.execute(delete(ae).where(ae.c.title == found.title))
+    return found
+
+
+async def get_ae(session: AsyncSession, title: str) -> Ae:
+    """One node by title. Raises ``NotFound`` ``ae.not_found``."""
+    found = await _row(session, title.strip(" "))
+    if found is None:
+        raise NotFound("ae.not_found", "AE title {title} is not registered.", title=title)
+    return found
+
+
+async def list_aes(session: AsyncSession) -> list[Ae]:
+    """Every node, by title."""
+    rows = await session.execute(select(*_COLUMNS).order_by(ae.c.title))
+    return [Ae(*row) for row in rows]
+
+
+async def _row(session: AsyncSession, title: str) -> Ae | None:
+    row = (await session.execute(select(*_COLUMNS).where(ae.c.title == title))).first()
+    return None if row is None else Ae(*row)

@@ -1,0 +1,1 @@
+"""C-ECHO, the Verification service (PS3.4 Annex A)."""

@@ -1,0 +1,1 @@
+"""C-GET, retrieval on the asker's own association (PS3.4 C.4.3)."""
