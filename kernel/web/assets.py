@@ -39,8 +39,10 @@ class Assets:
     def tags(self, entry: str) -> Markup:
         """The link and script elements of `entry`; scripts are modules and do not block."""
         chunk = self._entries[entry]
-        styles = [Markup('<link rel="stylesheet" href="{}">').format(BASE + css)
-                  for css in chunk.get("css", [])]
+        styles = [
+            Markup('<link rel="stylesheet" href="{}">').format(BASE + css)
+            for css in chunk.get("css", [])
+        ]
         script = Markup('<script type="module" src="{}"></script>').format(BASE + chunk["file"])
         return Markup("\n").join([*styles, script])
 

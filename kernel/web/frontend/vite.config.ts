@@ -43,6 +43,9 @@ export default defineConfig({
     sourcemap: false,
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rolldownOptions: { input: { app: resolve(here, "src/app.ts"), ...featureEntries() } },
+    rolldownOptions: {
+      checks: { pluginTimings: false },
+      input: { app: resolve(here, "src/app.ts"), ...featureEntries() },
+    },
   },
 });

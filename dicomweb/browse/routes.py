@@ -1,0 +1,206 @@
+"""Routes of the study browser."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from archive.query.domain import Query
+from archive.retrieve.domain import StoredInstance
+from dataset.refs import InstanceRef, SeriesRef, StudyRef, parse_uid
+from dicomweb.browse.facts import series_facts, study_facts
+from dicomweb.browse.kinds import CHIPS
+from dicomweb.browse.search_form import PERIODS, SearchForm, read_form, to_query
+from dicomweb.browse.stacks import group_by_series, series_stacks, stack_data
+from dicomweb.browse.tag_rows import tag_rows
+from dicomweb.browse.words import HELP, UPLOAD_WORDS, VIEWER_WORDS, page_words, script_words
+from dicomweb.browse.zip_stream import zip_stream
+from dicomweb.requests import instance_of
+from dicomweb.services import CATALOG, READER
+from kernel.errors import Invalid, fill
+from kernel.i18n import translate
+from kernel.settings import Settings
+from kernel.web.app import SETTINGS
+from kernel.web.guard import requires, scope_of
+from kernel.web.pages import language_of, render
+
+ARRIVING_S = 60.0
+MOST_SERIES = 2000
+
+
+def setup(app: web.Application) -> None:
+    """Add the pages."""
+    series = "/studies/{study}/series/{series}"
+    instance = series + "/instances/{instance}"
+    app.router.add_get("/", home)
+    app.router.add_get("/studies", studies_page)
+    app.router.add_post("/studies", studies_page)
+    app.router.add_post("/studies/search", search_results)
+    app.router.add_get("/studies/{study}", study_page)
+    app.router.add_get("/studies/{study}/download", download_study)
+    app.router.add_get(series + "/stacks/{stack}", stack_members)
+    app.router.add_get(instance + "/elements", instance_elements)
+    app.router.add_get(instance + "/download", download_instance)
+
+
+@requires("archive.study.search")
+async def home(request: web.Request) -> web.Response:
+    """GET / leads to the study list."""
+    raise web.HTTPFound("/studies")
+
+
+@requires("archive.study.search")
+async def studies_page(request: web.Request) -> web.Response:
+    """GET /studies; POST /studies is the search form of a browser without scripts."""
+    context = await _found(request, await _form(request))
+    lang = language_of(request)
+    context |= {
+        "periods": PERIODS,
+        "chips": CHIPS,
+        "words": script_words(UPLOAD_WORDS, lang),
+    }
+    return render(request, "browse/studies.html", context)
+
+
+@requires("archive.study.search")
+async def search_results(request: web.Request) -> web.Response:
+    """POST /studies/search: one page of the list as a fragment."""
+    return render(request, "browse/study_list.html", await _found(request, await _form(request)))
+
+
+async def _form(request: web.Request) -> SearchForm:
+    if request.method != "POST":
+        return SearchForm()
+    posted = await request.post()
+    fields = {name: value for name, value in posted.items() if isinstance(value, str)}
+    chips = tuple(str(chip) for chip in posted.getall("modality", []))
+    return read_form(fields, chips)
+
+
+async def _found(request: web.Request, form: SearchForm) -> dict[str, Any]:
+    """What the study list shows for `form`; a search that cannot be says why."""
+    now = datetime.now(UTC)
+    today = now.astimezone().date()
+    context = _context(request, today) | {"form": form, "studies": [], "after": None, "problem": ""}
+    try:
+        page = await request.app[CATALOG].search(scope_of(request), to_query(form, today))
+    except Invalid as error:
+        lang = language_of(request)
+        return context | {"problem": fill(translate(error.message, lang), error.fields)}
+    context["studies"] = [
+        study_facts(match.dataset, match.received_at, now, ARRIVING_S) for match in page.matches
+    ]
+    context["after"] = page.after if page.more else None
+    return context
+
+
+def _context(request: web.Request, today: date) -> dict[str, Any]:
+    words = page_words(language_of(request), today)
+    return {**words, "node": _node(request, request.app[SETTINGS])}
+
+
+def _node(request: web.Request, settings: Settings) -> dict[str, str]:
+    """Where modalities send to; a node that listens on every address is reached like this page."""
+    host, _, port = settings.dicom.bind.rpartition(":")
+    if host.strip("[]") in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        host = request.url.host or ""
+    return {"ae_title": settings.dicom.ae_title, "host": host, "port": port}
+
+
+@requires("archive.study.read")
+async def study_page(request: web.Request) -> web.Response:
+    """GET /studies/{study}"""
+    ref = StudyRef.parse(request.match_info["study"])
+    scope = scope_of(request)
+    instances = await request.app[READER].find(scope, ref)
+    match = {0x0020000D: ref.study_instance_uid}
+    catalog = request.app[CATALOG]
+    found = await catalog.search(scope, Query("STUDY", match, limit=1))
+    listed = await catalog.search(scope, Query("SERIES", match, limit=MOST_SERIES))
+    now = datetime.now(UTC)
+    study = found.matches[0]
+    members = group_by_series(instances)
+    lang = language_of(request)
+    facts = [series_facts(entry.dataset) for entry in listed.matches]
+    context = _context(request, now.astimezone().date()) | {
+        "study": study_facts(study.dataset, study.received_at, now, ARRIVING_S),
+        "series": [
+            series_stacks(fact, members.get(fact.series_instance_uid, [])) for fact in facts
+        ],
+        "instances": len(instances),
+        "help": [(translate(keys, lang), translate(meaning, lang)) for keys, meaning in HELP],
+        "words": script_words(VIEWER_WORDS, lang),
+    }
+    return render(request, "browse/study.html", context)
+
+
+@requires("archive.study.read")
+async def stack_members(request: web.Request) -> web.Response:
+    """GET …/series/{series}/stacks/{stack}: what one tile opens, for the viewer."""
+    path = request.match_info
+    instances = await request.app[READER].find(
+        scope_of(request), SeriesRef.parse(path["study"], path["series"])
+    )
+    members = stack_data(instances, parse_uid(path["stack"]))
+    return web.json_response(members, headers={"Cache-Control": "no-store"})
+
+
+@requires("archive.study.read")
+async def instance_elements(request: web.Request) -> web.Response:
+    """GET …/instances/{instance}/elements: the DICOM elements as a table."""
+    ref = instance_of(request)
+    dataset = await request.app[READER].instance_metadata(scope_of(request), ref)
+    context = {"rows": tag_rows(dataset), "file_url": request.path.replace("elements", "download")}
+    return render(request, "browse/elements.html", context)
+
+
+@requires("archive.study.read")
+async def download_instance(request: web.Request) -> web.StreamResponse:
+    """GET …/instances/{instance}/download: the DICOM file as it was received."""
+    ref: InstanceRef = instance_of(request)
+    reader = request.app[READER]
+    [instance, *_] = await reader.find(scope_of(request), ref)
+    name = f"{instance.sop_instance_uid}.dcm"
+    return await _send(request, "application/dicom", name, reader.stream(instance))
+
+
+@requires("archive.study.read")
+async def download_study(request: web.Request) -> web.StreamResponse:
+    """GET /studies/{study}/download: every object of the study in one ZIP file."""
+    ref = StudyRef.parse(request.match_info["study"])
+    reader = request.app[READER]
+    instances = await reader.find(scope_of(request), ref)
+    names = _member_names(instances)
+    members = ((name, reader.stream(each)) for name, each in zip(names, instances, strict=True))
+    content = zip_stream(members, datetime.now(UTC).astimezone())
+    return await _send(request, "application/zip", f"{ref.study_instance_uid}.zip", content)
+
+
+def _member_names(instances: list[StoredInstance]) -> list[str]:
+    """File names in a ZIP file: a folder for each series, objects in their order; no names of people."""
+    folders: dict[str, int] = {}
+    names = []
+    for each in instances:
+        folder = folders.setdefault(each.series_instance_uid, len(folders) + 1)
+        names.append(f"series_{folder:03d}/{len(names) + 1:05d}_{each.sop_instance_uid}.dcm")
+    return names
+
+
+async def _send(
+    request: web.Request, media_type: str, name: str, content: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    safe = quote(re.sub(r"[^\w.-]", "_", name))
+    headers = {
+        "Content-Type": media_type,
+        "Content-Disposition": f'attachment; filename="{safe}"',
+        "Cache-Control": "no-store",
+    }
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    async for chunk in content:
+        await response.write(chunk)
+    await response.write_eof()
+    return response
