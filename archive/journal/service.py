@@ -63,6 +63,7 @@ class Receiver:
         self._pending: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
         self._committing: asyncio.Task[None] | None = None
         self._open_segments: set[Segment] = set()
+        self._closed = False
 
     @classmethod
     async def open(
@@ -75,7 +76,10 @@ class Receiver:
         return cls(folder, settings.archive.segment_bytes, node, committer, open_file)
 
     async def close(self) -> None:
-        """Wait for what is on its way, then give up files and threads."""
+        """Wait for what is on its way, then give up files and threads; twice is as good."""
+        if self._closed:
+            return
+        self._closed = True
         while self._committing is not None:
             await self._committing
         for segment in self._open_segments:

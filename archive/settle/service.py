@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 import structlog
-from sqlalchemy import case, distinct, exists, select, update
+from sqlalchemy import case, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.index.tables import instance, instance_version, pack, series, study
@@ -266,7 +266,8 @@ def manifest_of(stores: Stores, store_name: str, key: str) -> Manifest:
 async def _with_versions(session: AsyncSession, limit: int) -> list[int]:
     """Series that have compared versions in the journal."""
     chosen = (
-        select(distinct(instance.c.series_fk))
+        select(instance.c.series_fk)
+        .distinct()
         .join(instance_version, instance_version.c.instance_fk == instance.c.id)
         .join(pack, pack.c.id == instance_version.c.pack_id)
         .where(instance_version.c.compared_ms > 0, pack.c.kind == "journal")
