@@ -70,14 +70,19 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     plain = settings.log.format == "console" or (settings.log.format == "auto" and out.isatty())
     level = logging.getLevelNamesMapping()[settings.log.level.upper()]
     shared = _shared_processors()
-    render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    render = (
+        structlog.dev.ConsoleRenderer(colors=out.isatty())
         if plain
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else structlog.processors.JSONRenderer()
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[_quiet_quoting, *shared],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, *render],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,  # before redact: its text is redacted as well
+            redact,
+            render,
+        ],
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter)

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from dicomweb.browse.facts import PatientFacts
 from dicomweb.browse.kinds import MODALITIES
 from dicomweb.browse.stacks import Stack
-from kernel.i18n import marked, translate
+from kernel.i18n.catalog import marked, translate
 
 SEX = {"M": marked("Male"), "F": marked("Female")}
 
@@ -70,7 +70,7 @@ def page_words(lang: str, today: date) -> dict[str, Callable[..., str]]:
     """The functions that templates call, bound to `lang`."""
 
     def say(msgid: str, **fields: object) -> str:
-        return translate(msgid, lang).format(**fields)
+        return translate(msgid, lang, **fields)
 
     def patient_line(patient: PatientFacts) -> str:
         sex = say(SEX[patient.sex]) if patient.sex else ""

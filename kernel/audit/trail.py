@@ -75,6 +75,11 @@ class AuditTrail:
         self._add(record, done)
         await asyncio.wrap_future(done)
 
+    def check(self) -> None:
+        """Raise Unavailable `audit.failed` when an access could not be recorded now."""
+        if self._failed or self._closing:
+            raise _failed()
+
     def close(self) -> None:
         """Sync what was noted and end the file; raises Unavailable when that fails."""
         with self._changed:

@@ -48,4 +48,4 @@ class Assets:
 
     def url(self, name: str) -> str:
         """The address of a built file by the name of its source, such as icons.svg."""
-        return BASE + self._files[name]
+        return f"{BASE}{self._files[name]}"

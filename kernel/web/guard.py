@@ -1,0 +1,131 @@
+"""Every route names a permission; the guard that `server` installs turns it into a Scope.
+
+This floor does not know accounts: it asks `app[GUARD]`, puts the Scope into the request and sees
+that each access leaves an audit line before the first byte of the answer.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Protocol
+
+from aiohttp import web
+
+from kernel.audit.domain import AuditRecord, Outcome
+from kernel.audit.trail import AuditTrail
+from kernel.errors import AppError
+from kernel.i18n.catalog import marked
+from kernel.scope import Actor, Scope
+from kernel.web.handler import Handler
+
+PUBLIC = "public"
+
+PERMISSIONS: Mapping[str, str] = {
+    PUBLIC: marked("Open to everybody"),
+    "archive.study.search": marked("Search studies"),
+    "archive.study.read": marked("Open and download studies"),
+    "archive.study.store": marked("Store studies"),
+    "archive.study.delete": marked("Reject and delete studies"),
+    "archive.study.original": marked("See studies without corrections"),
+    "gateway.ae.manage": marked("Manage DICOM nodes"),
+    "system.status.read": marked("See the state of the system"),
+    "system.metrics.read": marked("Read measurements"),
+    "system.jobs.manage": marked("See and cancel jobs"),
+}
+
+
+class Guard(Protocol):
+    """Knows who asks: a session, an API client or a capability."""
+
+    async def authorise(self, request: web.Request, permission: str) -> Scope:
+        """What the asker may touch; raises Denied `access.*`."""
+
+
+GUARD: web.AppKey[Guard] = web.AppKey("kernel.guard", Guard)
+AUDIT: web.AppKey[AuditTrail] = web.AppKey("kernel.audit", AuditTrail)
+
+_SCOPE: web.RequestKey[Scope] = web.RequestKey("kernel.scope", Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    record: AuditRecord
+
+
+_ACCESS: web.RequestKey[_Access] = web.RequestKey("kernel.access", _Access)
+
+
+def requires(permission: str, *, fold: bool = False) -> Callable[[Handler], Handler]:
+    """Let a handler run only for those who have `permission`.
+
+    `fold` is for answers that come in crowds (frames): the audit counts them into one line per
+    actor, study and five minutes. Handlers read the scope with `scope_of`.
+    """
+    if permission not in PERMISSIONS:
+        raise ValueError(f"{permission} is not in kernel.web.guard.PERMISSIONS")
+
+    def decorate(handler: Handler) -> Handler:
+        @wraps(handler)
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            if permission != PUBLIC:
+                request[_SCOPE] = await _authorise(request, permission, fold=fold)
+            return await handler(request)
+
+        guarded.permission = permission  # type: ignore[attr-defined]
+        return guarded
+
+    return decorate
+
+
+def permission_of(handler: object) -> str | None:
+    """The permission a handler was given; None means that nobody thought of it."""
+    return getattr(handler, "permission", None)
+
+
+def scope_of(request: web.Request) -> Scope:
+    """What this request may touch. Only inside a handler with `requires`, not a public one."""
+    return request[_SCOPE]
+
+
+async def note_access(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal before an answer's headers go out: write the audit line with the outcome."""
+    access = request.pop(_ACCESS, None)
+    trail = request.config_dict.get(AUDIT)
+    if access is None or trail is None:
+        return
+    outcome: Outcome = "ok" if response.status < 400 else "failed"
+    detail = {**access.record.detail, "status": response.status}
+    trail.note(replace(access.record, outcome=outcome, detail=detail))
+
+
+async def _authorise(request: web.Request, permission: str, *, fold: bool) -> Scope:
+    trail = request.config_dict.get(AUDIT)
+    try:
+        scope = await request.config_dict[GUARD].authorise(request, permission)
+    except AppError as error:
+        if trail is not None:
+            record = _record(request, permission, Actor("client", ""), fold=False)
+            detail = {**record.detail, "code": error.code}
+            await trail.note_synced(replace(record, outcome="denied", detail=detail))
+        raise
+    if trail is not None:
+        trail.check()
+        record = _record(request, permission, scope.actor, fold=fold)
+        owner_id = next(iter(scope.owners)) if scope.owners and len(scope.owners) == 1 else None
+        record = replace(record, owner_id=owner_id, purpose=scope.purpose)
+        request[_ACCESS] = _Access(record)
+    return scope
+
+
+def _record(request: web.Request, permission: str, actor: Actor, *, fold: bool) -> AuditRecord:
+    path, resource = request.match_info, request.match_info.route.resource
+    return AuditRecord(
+        actor=actor,
+        action=permission,
+        outcome="ok",
+        study_instance_uid=path.get("study", ""),
+        refs=tuple(path[name] for name in ("series", "instance") if name in path),
+        peer=request.remote or "",
+        detail={"method": request.method, "route": resource.canonical if resource else ""},
+        fold=fold,
+    )
