@@ -1,0 +1,1 @@
+"""Decoding of stored frames: codecs in worker processes with memory and time limits."""

@@ -1,0 +1,47 @@
+"""DICOMweb at /dicom-web: all routes of this package, and what they need to run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from archive.journal.service import Receiver
+from archive.query.service import Catalog
+from archive.retrieve.service import Reader
+from dicomweb.pixels.images import Images
+from dicomweb.pixels.pool import CodecPool, Limits
+from dicomweb.render import routes as render
+from dicomweb.retrieve import routes as retrieve
+from dicomweb.search import routes as search
+from dicomweb.services import CATALOG, CODECS, IMAGES, READER, RECEIVER
+from dicomweb.store import routes as store
+
+
+def setup(
+    app: web.Application,
+    *,
+    receiver: Receiver,
+    reader: Reader,
+    catalog: Catalog,
+    limits: Limits | None = None,
+) -> None:
+    """Add QIDO-RS, WADO-RS, STOW-RS and rendered resources to an application.
+
+    The codec workers live as long as the application runs.
+    """
+    app[RECEIVER] = receiver
+    app[READER] = reader
+    app[CATALOG] = catalog
+    app[IMAGES] = Images(reader)
+
+    async def codecs(running: web.Application) -> AsyncIterator[None]:
+        async with CodecPool(limits) as pool:
+            running[CODECS] = pool
+            yield
+
+    app.cleanup_ctx.append(codecs)
+    search.setup(app)
+    retrieve.setup(app)
+    store.setup(app)
+    render.setup(app)

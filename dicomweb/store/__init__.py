@@ -1,0 +1,1 @@
+"""STOW-RS: storing instances sent as multipart/related (PS3.18 10.5)."""
