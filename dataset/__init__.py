@@ -1,1 +1,1 @@
-"""DICOM data as pure functions: tag scanner, splice, character sets, DICOM JSON, pixel maths. No I/O."""
+"""DICOM data as pure functions, without I/O: scanner, splice, JSON, character sets, pixels."""

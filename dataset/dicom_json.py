@@ -74,7 +74,7 @@ def to_json(
     without a value. Raises `Invalid('dataset.unreadable', detail=…, offset=…)`; where `damage` is
     given, the error is appended to it instead and what was read up to there is returned.
     """
-    data = plain(dataset, transfer_syntax_uid, budget)
+    data = plain(dataset, transfer_syntax_uid, budget, damage)
     builder = _Builder(data, bulk, inline_limit)
     try:
         builder.build(transfer_syntax_uid, budget)

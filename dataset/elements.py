@@ -69,11 +69,27 @@ class _Level(NamedTuple):
     creators: dict[int, str]
 
 
-def plain(dataset: Buffer, transfer_syntax_uid: str, budget: Budget = WHOLE_BUDGET) -> Buffer:
-    """The data set itself, inflated where the transfer syntax says that it is deflated."""
-    if is_deflated(transfer_syntax_uid):
-        return b"".join(inflate((dataset,), budget))
-    return dataset
+def plain(
+    dataset: Buffer,
+    transfer_syntax_uid: str,
+    budget: Budget = WHOLE_BUDGET,
+    damage: list[Invalid] | None = None,
+) -> Buffer:
+    """The data set itself, inflated where the transfer syntax says that it is deflated.
+
+    Raises `Invalid('dataset.unreadable')`; where `damage` is given, the error is appended to it and
+    what inflated before it is returned.
+    """
+    if not is_deflated(transfer_syntax_uid):
+        return dataset
+    pieces: list[bytes] = []
+    try:
+        pieces.extend(inflate((dataset,), budget))
+    except Invalid as error:
+        if damage is None:
+            raise
+        damage.append(error)
+    return b"".join(pieces)
 
 
 def walk(

@@ -66,7 +66,7 @@ def frame_table(dataset: Buffer, transfer_syntax_uid: str) -> FrameTable | None:
         (found[tag] for tag in (PIXEL_DATA, _FLOAT_PIXEL_DATA, _DOUBLE_PIXEL_DATA) if tag in found),
         None,
     )
-    if pixels is None:
+    if pixels is None or pixels.length == 0:
         return None
     count = max(_integer(data, found, _FRAMES, 1), 1)
     if pixels.kind != FRAGMENTS:

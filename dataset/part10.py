@@ -12,9 +12,11 @@ from dataset.syntax import (
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     SHORT_VRS,
+    UNDEFINED,
     Buffer,
     Encoding,
     detect,
+    is_letters,
     read_header,
 )
 from kernel.errors import Invalid
@@ -119,7 +121,7 @@ def _read_meta(buffer: Buffer, start: int, final: bool) -> tuple[dict[int, bytes
     """
     values: dict[int, bytes] = {}
     position, declared_end = start, -1
-    while position != declared_end:
+    while position != declared_end or _goes_on(buffer, position):
         header = read_header(buffer, position, True, True)
         if header is None:
             if final:
@@ -149,6 +151,12 @@ def _read_meta(buffer: Buffer, start: int, final: bool) -> tuple[dict[int, bytes
     return values, position
 
 
+def _goes_on(buffer: Buffer, position: int) -> bool:
+    """True where group 0002 has more elements than its group length counts."""
+    peek = bytes(buffer[position : position + 6])
+    return peek[:2] == b"\2\0" and is_letters(peek[4:])
+
+
 def _guess(buffer: Buffer, offset: int) -> str | None:
     """The transfer syntax that a data set without meta information shows; None where it looks
     like none.
@@ -160,7 +168,7 @@ def _guess(buffer: Buffer, offset: int) -> str | None:
     order: Literal["little", "big"] = "little" if encoding.little else "big"
     group = int.from_bytes(start[:2], order)
     length = int.from_bytes(start[6:8] if encoding.explicit else start[4:8], order)
-    if group not in (1, 4, 8, 16) or length > 0xFFFF:
+    if group not in (1, 4, 8, 16) or 0xFFFF < length < UNDEFINED:
         return None
     if encoding.explicit:
         return EXPLICIT_LITTLE if encoding.little else EXPLICIT_BIG

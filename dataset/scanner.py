@@ -21,25 +21,15 @@ from typing import Final, NamedTuple
 from dataset.inflate import Inflater
 from dataset.syntax import (
     DEFAULT_BUDGET,
-    ITEM,
-    ITEM_END,
     LONG_VRS,
-    SEQUENCE_END,
     SHORT_VRS,
     UNDEFINED,
     Budget,
     Buffer,
-    Encoding,
     Header,
-    detect,
-    encoding_of,
-    holds_fragments,
     is_deflated,
-    item_order,
-    read_header,
-    unreadable,
 )
-from kernel.errors import Invalid
+from dataset.walker import COLLECTED, MORE, Level, Walker
 
 REQUEST_ATTRIBUTES: Final = 0x00400275
 
@@ -59,7 +49,6 @@ REQUEST_TAGS: Final = frozenset({0x00400007, 0x00400009, 0x00401001, 0x0020000D,
 # Without these an instance has no place: the scanner looks for them to the end of the data set.
 _IDENTITY = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x0020000E})
 
-_WINDOW_BYTES = 16_384
 _EXPLICIT = struct.Struct("<I2sH")
 _IMPLICIT = struct.Struct("<II")
 _LENGTH = struct.Struct("<I")
@@ -88,34 +77,19 @@ class _Plan(NamedTuple):
     identity: frozenset[int]
 
 
-class _Level(NamedTuple):
-    """Where the scanner is: a data set, a sequence or a row of fragments. `end` is None where
-    undefined.
-    """
-
-    kind: int
-    tag: int
-    end: int | None
-    explicit: bool
-    little: bool
-    plan: _Plan
-    sink: dict[int, bytes]
-
-
-_DATASET, _SEQUENCE, _REQUESTS, _FRAGMENTS = range(4)
-
-
 @lru_cache(maxsize=32)
 def _plan(wanted: frozenset[int]) -> _Plan:
     last = max(wanted, default=0)
     little = {(tag & 0xFFFF) << 16 | tag >> 16: tag for tag in wanted if tag != REQUEST_ATTRIBUTES}
-    return _Plan(little, wanted, last, last >> 16, wanted & _IDENTITY)
+    guard = last >> 16 if wanted else 0xFFFE
+    return _Plan(little, wanted, last, guard, wanted & _IDENTITY)
 
 
 _NOTHING = _plan(frozenset())
+_REQUEST_PLAN = _plan(REQUEST_TAGS)
 
 
-class Scanner:
+class Scanner(Walker):
     """Reads one data set fed in chunks; see `scan` for one that is at hand whole."""
 
     def __init__(
@@ -124,24 +98,10 @@ class Scanner:
         wanted: frozenset[int] = INDEX_TAGS,
         budget: Budget = DEFAULT_BUDGET,
     ) -> None:
-        self._declared = encoding_of(transfer_syntax_uid)
+        super().__init__(transfer_syntax_uid, budget)
         self._inflater = Inflater(budget) if is_deflated(transfer_syntax_uid) else None
-        self._budget = budget
         self._plan = _plan(wanted)
         self._found = ScanResult()
-        self._done = False
-        self._stack: list[_Level] = []
-        self._left = budget.max_elements
-        self._base = 0  # offset in the data set of the byte that is looked at next
-        self._skip = 0  # bytes still to come that nobody wants
-        self._tail = bytearray()  # an element that was not there whole
-        self._need = 8  # bytes that `_tail` must have before another look is worth it
-        self._tag: int | None = None
-
-    @property
-    def done(self) -> bool:
-        """True where nothing more is needed."""
-        return self._done
 
     def feed(self, chunk: Buffer) -> ScanResult | None:
         """Take the next bytes of the data set; None = more are needed.
@@ -149,215 +109,65 @@ class Scanner:
         Raises `Invalid('dataset.unreadable', detail=…, offset=…)`. The buffer may be reused when
         this returns.
         """
-        if self._done:
-            return self._found
-        if self._inflater is None:
-            self._take(chunk)
-        else:
-            for piece in self._inflater.feed(chunk):
-                self._take(piece)
-                if self.done:
-                    break
-        return self._found if self.done else None
+        pieces = (chunk,) if self._inflater is None else self._inflater.feed(chunk)
+        for piece in pieces:
+            if self.take(piece):
+                return self._found
+        return None
 
     def finish(self) -> ScanResult:
-        """Say that the data set has ended; raises `Invalid('dataset.unreadable')` where it ends
-        inside an element.
+        """Say that the data set has ended; raises `Invalid('dataset.unreadable')` where it is
+        cut off.
         """
-        if self._done:
-            return self._found
-        if self._inflater is not None:
-            self._inflater.finish()
-        if self._skip:
-            raise self._error(f"its value goes on for {self._skip} bytes after the end of the data")
-        while self._stack and self._stack[-1].end == self._base:
-            self._stack.pop()
-        if any(self._tail):
-            raise self._error(f"{len(self._tail)} bytes at the end are no whole element")
-        if len(self._stack) > 1 and self._stack[-1].kind != _FRAGMENTS:
-            self._tag = self._stack[-1].tag
-            raise self._error("the data end inside a sequence")
-        self._done = True
+        if not self.done:
+            if self._inflater is not None:
+                self._inflater.finish()
+            self.end()
+            self.done = True
         return self._found
 
-    def _take(self, chunk: Buffer) -> None:
-        at, size = 0, len(chunk)
-        while at < size and not self._done:
-            if self._skip:
-                step = min(self._skip, size - at)
-                self._skip -= step
-                self._base += step
-                at += step
-                continue
-            if self._tail:
-                step = min(max(self._need - len(self._tail), 0), size - at)
-                self._tail += chunk[at : at + step]
-                at += step
-                if len(self._tail) < self._need:
-                    return
-                data, self._tail = bytes(self._tail), bytearray()
-            elif at == 0 and isinstance(chunk, bytes):
-                data, at = chunk, size
-            else:
-                data = bytes(chunk[at : at + _WINDOW_BYTES])
-                at += len(data)
-            self._digest(data)
+    def _top(self, explicit: bool, little: bool) -> Level:
+        self._found.little_endian = little
+        return super()._top(explicit, little)._replace(sink=self._found.values)
 
-    def _digest(self, data: bytes) -> None:
-        position = self._run(data)
-        if self._done:
-            return
-        if position > len(data):
-            self._skip = position - len(data)
-            self._base += len(data)
-        else:
-            self._tail = bytearray(data[position:])
-            self._base += position
+    def _item_sink(self) -> dict[int, bytes]:
+        self._found.requests.append({})
+        return self._found.requests[-1]
 
-    def _run(self, data: bytes) -> int:
-        """Read elements of `data`; return where the rest begins, beyond its end where bytes are
-        to be skipped.
-        """
-        if not self._stack and not self._begin(data):
-            return 0
-        position, size = 0, len(data)
-        while position < size and not self._done:
-            level = self._stack[-1]
-            if level.kind == _DATASET and level.end is None and level.little:
-                skim = _skim_explicit if level.explicit else _skim_implicit
-                position, self._left, tag = skim(
-                    data, position, level.plan, level.sink, self._left, self._budget.max_value_bytes
-                )
-                if tag is not None:
-                    self._tag = tag
-                if position >= size:
-                    break
-            after = self._look(data, position)
-            if after < 0:
-                break
-            position = after
+    def _plan_of(self, level: Level) -> _Plan:
+        if level.sink is None:
+            return _NOTHING
+        return self._plan if len(self._stack) == 1 else _REQUEST_PLAN
+
+    def _skim(self, data: bytes, position: int, level: Level) -> int:
+        skim = _skim_explicit if level.explicit else _skim_implicit
+        sink = {} if level.sink is None else level.sink
+        position, self._left, tag = skim(
+            data, position, self._plan_of(level), sink, self._left, self._budget.max_value_bytes
+        )
+        if tag is not None:
+            self._tag = tag
         return position
 
-    def _begin(self, data: bytes) -> bool:
-        if len(data) < 8:
-            self._need = 8
-            return False
-        explicit, little = detect(data, self._declared)
-        self._found.little_endian = little
-        self._stack.append(
-            _Level(_DATASET, 0, None, explicit, little, self._plan, self._found.values)
-        )
-        return True
-
-    def _look(self, data: bytes, position: int) -> int:
-        """Read one header with all its oddities; return the position after it, or -1 where bytes
-        are missing.
-        """
-        level = self._stack[-1]
-        if level.end is not None and self._base + position >= level.end:
-            self._stack.pop()
+    def _met(self, header: Header, data: bytes, position: int, level: Level) -> int | None:
+        plan, tag = self._plan_of(level), header.tag
+        if len(self._stack) == 1 and tag > plan.last and plan.identity <= self._found.values.keys():
+            self.done = True
             return position
-        self._left -= 1
-        if self._left <= 0:
-            raise self._error(f"it has more than {self._budget.max_elements} elements", position)
-        if level.kind == _DATASET:
-            return self._element(data, position, level)
-        return self._item(data, position, level)
-
-    def _element(self, data: bytes, position: int, level: _Level) -> int:
-        header = read_header(data, position, level.explicit, level.little)
-        if header is None:
-            self._need = 12 if len(data) - position >= 8 else 8
-            return -1
-        tag = header.tag
-        if tag >> 16 == 0xFFFE:
-            return self._delimiter(header, position)
-        self._tag = tag
-        if len(self._stack) == 1 and tag > level.plan.last and self._identified():
-            self._done = True
-            return position
+        if level.sink is None or tag not in plan.tags:
+            return None
         start = position + header.size
-        if (
-            tag == REQUEST_ATTRIBUTES
-            and tag in level.plan.tags
-            and header.vr in (b"SQ", b"UN", b"")
-        ):
-            self._open(header, start, level, _REQUESTS)
+        if tag == REQUEST_ATTRIBUTES and header.vr in (b"SQ", b"UN", b""):
+            self._open(header, start, level, COLLECTED)
             return start
-        if header.length == UNDEFINED:
-            fragments = holds_fragments(tag, header.vr)
-            self._open(header, start, level, _FRAGMENTS if fragments else _SEQUENCE)
-            return start
+        if header.length > self._budget.max_value_bytes:  # undefined ones too
+            return None
         stop = start + header.length
-        if tag in level.plan.tags and header.length <= self._budget.max_value_bytes:
-            if stop > len(data):
-                self._need = stop - position
-                return -1
-            level.sink[tag] = data[start:stop]
+        if stop > len(data):
+            self._need = stop - position
+            return MORE
+        level.sink[tag] = data[start:stop]
         return stop
-
-    def _delimiter(self, header: Header, position: int) -> int:
-        """An item tag or delimiter where an element was expected."""
-        after = position + 8
-        if len(self._stack) == 1:  # stray, at the top: of no meaning
-            return after if header.length == UNDEFINED else after + header.length
-        self._stack.pop()
-        if header.tag == ITEM_END:
-            return after
-        if header.tag in (ITEM, SEQUENCE_END):  # the item has no delimiter: the sequence reads on
-            return position
-        raise self._error("an unknown delimiter stands in an item", position)
-
-    def _item(self, data: bytes, position: int, level: _Level) -> int:
-        """An item of a sequence, a fragment, or the delimiter behind the last one."""
-        if len(data) - position < 8:
-            self._need = 8
-            return -1
-        little = item_order(data[position : position + 2])
-        if little is None:
-            self._tag = level.tag
-            raise self._error("an item was expected in the sequence", position)
-        after = position + 8
-        header = read_header(data, position, False, little)
-        if header is None or header.tag == ITEM_END:
-            return after
-        if header.tag == SEQUENCE_END:
-            self._stack.pop()
-            return after
-        if level.kind == _FRAGMENTS or (header.length != UNDEFINED and level.kind != _REQUESTS):
-            return after + header.length
-        if header.length >= 8 and len(data) - after < 8:
-            self._need = 16  # the first element of the item tells its encoding
-            return -1
-        self._enter(data[after : after + 8], after, header.length, level, little)
-        return after
-
-    def _enter(self, first: bytes, after: int, length: int, level: _Level, little: bool) -> None:
-        explicit = level.explicit
-        if len(first) == 8 and item_order(first) is None:
-            explicit = detect(first, Encoding(level.explicit, little)).explicit
-        plan, sink = _NOTHING, dict[int, bytes]()
-        if level.kind == _REQUESTS:
-            plan = _plan(REQUEST_TAGS)
-            self._found.requests.append(sink)
-        end = None if length == UNDEFINED else self._base + after + length
-        self._push(_Level(_DATASET, level.tag, end, explicit, little, plan, sink))
-
-    def _open(self, header: Header, start: int, level: _Level, kind: int) -> None:
-        end = None if header.length == UNDEFINED else self._base + start + header.length
-        explicit = level.explicit and header.vr == b"SQ"  # UN holds implicit items, PS3.5 6.2.2
-        self._push(_Level(kind, header.tag, end, explicit, level.little, _NOTHING, {}))
-
-    def _push(self, level: _Level) -> None:
-        if len(self._stack) > 2 * self._budget.max_depth:
-            raise self._error(f"sequences are nested more than {self._budget.max_depth} deep")
-        self._stack.append(level)
-
-    def _identified(self) -> bool:
-        return self._plan.identity <= self._found.values.keys()
-
-    def _error(self, detail: str, position: int = 0) -> Invalid:
-        return unreadable(self._base + position, self._tag, detail)
 
 
 def scan(

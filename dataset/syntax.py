@@ -115,8 +115,8 @@ def _is_explicit(start: Buffer, declared: bool) -> bool:
     vr = bytes(start[4:6])
     if declared:
         return is_letters(vr)
-    if vr in SHORT_VRS:  # as an implicit length this would be over 16 KiB, and odd for most VRs
-        return bool(vr[0] & 1) or start[6] != 0 or start[7] != 0
+    if vr in SHORT_VRS:  # as an implicit length over 16 KiB, which a first element never has
+        return True
     return vr in LONG_VRS and start[6] == 0 and start[7] == 0 and bool(vr[0] & 1)
 
 
