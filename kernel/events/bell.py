@@ -37,6 +37,10 @@ class Bell:
         """Wake every listener of the database, this one included."""
         self._database.ringer.ring()
 
+    def wake(self) -> None:
+        """Wake this listener only."""
+        self._rung.set()
+
     async def wait(self, seconds: float) -> bool:
         """Sleep until the next ring, at most `seconds`; whether it rang.
 
