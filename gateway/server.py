@@ -11,6 +11,7 @@ from archive.query.service import Catalog
 from archive.retrieve.service import Reader
 from gateway.ae.domain import check_title
 from gateway.ae.service import AeDirectory, Directory
+from gateway.audit import Trail
 from gateway.find.service import Finder
 from gateway.get.service import get
 from gateway.move.service import move
@@ -22,6 +23,7 @@ from gateway.upper_layer.buffers import BufferPool
 from gateway.upper_layer.negotiation import Policy
 from gateway.upper_layer.service_user import Limits
 from gateway.upper_layer.sop_classes import Verb
+from kernel.audit.trail import AuditTrail
 from kernel.db.database import Database
 from kernel.settings import DicomSettings, Settings, split_address
 
@@ -44,6 +46,7 @@ class Server:
         self._converter = converter
         self._listener: asyncio.Server | None = None
         self.port = 0
+        self.own_trail: AuditTrail | None = None
 
     async def listen(self, host: str, port: int, *, reuse_port: bool = False) -> None:
         """Begin to accept connections; ``reuse_port`` lets several processes share the port."""
@@ -61,9 +64,8 @@ class Server:
 
     async def close(self) -> None:
         """Take no new connection, let operations end within some seconds, abort the others."""
-        if self._listener is None:
-            return
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
         deadline = asyncio.get_running_loop().time() + CLOSING_S
         for session in [*self.services.bare, *self.services.sessions]:
             if not session.busy():
@@ -76,6 +78,8 @@ class Server:
         for session in list(self.services.sessions):
             session.abort("the server is closing")
         await self._converter.close()
+        if self.own_trail is not None:
+            await asyncio.to_thread(self.own_trail.close)
 
     def _session(self, association: Association) -> Session:
         """A service user for a new connection; too many bare ones push out the oldest."""
@@ -95,6 +99,7 @@ def assemble(
     receiver: Receiver,
     reader: Reader,
     catalog: Catalog,
+    trail: Trail,
 ) -> Server:
     """A server that does not listen yet. Raises ``Invalid`` for a setting that cannot be."""
     policy = Policy.of(
@@ -119,6 +124,7 @@ def assemble(
         directory,
         receiver,
         operations,
+        trail,
         dicom.accept_unknown_calling,
         dicom.max_associations,
     )
@@ -132,10 +138,24 @@ async def serve_dicom(
     reader: Reader,
     catalog: Catalog,
     *,
+    trail: AuditTrail | None = None,
     reuse_port: bool = False,
 ) -> Server:
-    """Listen on ``dicom.bind`` for ``dicom.ae_title`` until ``close``."""
-    server = assemble(settings.dicom, AeDirectory(database), receiver, reader, catalog)
+    """Listen on ``dicom.bind`` for ``dicom.ae_title`` until ``close``.
+
+    Without a ``trail`` the server keeps one of its own. Raises ``Invalid`` for a setting that
+    cannot be and ``OSError`` when the port is taken.
+    """
+    own = None
+    if trail is None:
+        trail = own = await asyncio.to_thread(AuditTrail.open, settings)
+    directory = AeDirectory(database)
+    server = assemble(settings.dicom, directory, receiver, reader, catalog, trail)
+    server.own_trail = own
     host, port = split_address(settings.dicom.bind)
-    await server.listen(host, port, reuse_port=reuse_port)
+    try:
+        await server.listen(host, port, reuse_port=reuse_port)
+    except OSError:
+        await server.close()
+        raise
     return server

@@ -15,6 +15,7 @@ import structlog
 from archive.journal.domain import Origin
 from gateway.ae.domain import LOCAL_OWNER, Ae
 from gateway.ae.service import Directory
+from gateway.audit import Auditor, Trail
 from gateway.dimse.command import (
     C_CANCEL,
     C_ECHO,
@@ -77,6 +78,7 @@ class Services:
     directory: Directory
     receiver: Receiver
     operations: Mapping[Verb, Operation]
+    trail: Trail
     accept_unknown_calling: bool
     max_associations: int
     sessions: set[Session] = field(default_factory=set)
@@ -99,6 +101,8 @@ class Session:
         self._responses = Responses()
         self._releasing = False
         self._peer_pdu = 0
+        self._over = False
+        self._auditor = Auditor(services.trail, "")
         self.ae = Ae("", "", 0)
 
     # Association
@@ -106,6 +110,7 @@ class Session:
     def associate_indication(self, request: Associate) -> None:
         """The peer asks for an association."""
         self._services.bare.pop(self, None)
+        self._auditor = Auditor(self._services.trail, self._association.peer)
         if len(self._services.sessions) >= self._services.max_associations:
             self._reject(request, TOO_MANY)
             return
@@ -128,7 +133,7 @@ class Session:
         if refused is not None:
             self._reject(request, refused)
             return
-        self.ae = known or Ae(request.calling_ae_title, "", 0, LOCAL_OWNER)
+        self.ae = self._auditor.ae = known or Ae(request.calling_ae_title, "", 0, LOCAL_OWNER)
         agreement = agree(request, services.policy)
         self._contexts = agreement.contexts
         self._peer_pdu = agreement.peer_max_pdu_bytes
@@ -140,6 +145,7 @@ class Session:
             request.called_ae_title,
         )
         self._storing = Storing(services.receiver, origin, self._answered)
+        self._auditor.association(calling=self.ae.title, called=request.called_ae_title)
         self._association.accept(accept_answer(request, agreement, services.policy), agreement)
 
     def _reject(self, request: Associate, why: Rejection) -> None:
@@ -149,6 +155,9 @@ class Session:
             called=request.called_ae_title,
             peer=self._association.peer,
             why=why.text,
+        )
+        self._auditor.association(
+            calling=request.calling_ae_title, called=request.called_ae_title, refused=why.text
         )
         self._association.reject(why)
 
@@ -169,8 +178,10 @@ class Session:
         """The association is over."""
         self._services.sessions.discard(self)
         self._services.bare.pop(self, None)
+        self._over = True
         if self._storing is not None:
             self._storing.close()
+            self._note_stored()
         self._responses.lost(why)
         if self._task is not None:
             self._task.cancel()
@@ -273,6 +284,7 @@ class Session:
             b"".join(parts),
             Scope(frozenset({self.ae.owner_id}), actor, f"dimse.c-{verb.lower()}"),
             self.ae,
+            self._auditor,
             self._responses.expect,
         )
         operation = self._services.operations[verb]
@@ -280,11 +292,15 @@ class Session:
 
     async def _run(self, operation: Operation, exchange: Exchange) -> None:
         """One operation from its identifier to its last response."""
+        action = exchange.scope.purpose
         try:
+            self._auditor.check()
             await operation(exchange)
         except ConnectionLost:
+            self._auditor.failed(action, "connection lost")
             return
         except AppError as error:
+            self._auditor.failed(action, error.code)
             self._association.send(exchange.encoded(status_of(error), words=str(error)))
         except Exception:  # noqa: BLE001 - the edge: one operation fails, not the server
             _log.exception("operation_failed", sop_class=exchange.context.abstract_syntax)
@@ -299,10 +315,18 @@ class Session:
 
     def _done(self) -> None:
         """An operation is over: go on with what had to wait."""
-        if self._releasing:
+        if self._over:
+            self._note_stored()
+        elif self._releasing:
             self._association.release_response()
         else:
             self._association.resume()
+
+    def _note_stored(self) -> None:
+        """Audit what the association sent, a line for each study, when all of it is answered."""
+        if self._storing is not None and not self._storing.committing:
+            for uid, (stored, again, failed) in self._storing.tally.take().items():
+                self._auditor.stored(uid, stored, again, failed)
 
     def _cancel(self, request: Command, *, data_follows: bool) -> Disposal:
         """C-CANCEL (PS3.7 9.3.2.3): of something already over it means nothing."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.ae.domain import Ae
+from gateway.audit import Auditor
 from gateway.dimse.command import MESSAGE_ID, Command, number, response
 from gateway.dimse.fragment import message
 from gateway.upper_layer.association import Association
@@ -30,6 +31,7 @@ class Exchange:
     identifier: bytes
     scope: Scope
     ae: Ae
+    auditor: Auditor
     expect: Callable[[int], asyncio.Future[int]]
     cancelled: bool = False
 

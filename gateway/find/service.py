@@ -44,6 +44,7 @@ class Finder:
             if not page.more or page.after is None:
                 break
             query = replace(query, after=page.after)
+        exchange.auditor.found(question.level, sent)
         await exchange.answer(CANCELLED if exchange.cancelled else SUCCESS)
         return sent
 

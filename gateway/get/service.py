@@ -6,7 +6,8 @@ from gateway.dimse.exchange import Exchange
 from gateway.dimse.status import PENDING
 from gateway.retrieval.domain import Progress
 from gateway.retrieval.outgoing import Outgoing
-from gateway.retrieval.service import Retrieval, finish, instances_of, send_all
+from gateway.retrieval.service import Retrieval, finish, instances_of, note, send_all
+from gateway.upper_layer.service_user import ConnectionLost
 
 
 async def get(exchange: Exchange, retrieval: Retrieval) -> Progress:
@@ -29,6 +30,10 @@ async def get(exchange: Exchange, retrieval: Retrieval) -> Progress:
     )
     if instances:
         await exchange.answer(PENDING, counters=progress.counters(remaining=True))
-    await send_all(exchange, outgoing, instances, progress)
-    await finish(exchange, progress)
+    try:
+        await send_all(exchange, outgoing, instances, progress)
+    except ConnectionLost:
+        note(exchange, progress, exchange.ae.title)
+        raise
+    await finish(exchange, progress, exchange.ae.title)
     return progress

@@ -11,7 +11,7 @@ from gateway.dimse.exchange import Exchange
 from gateway.dimse.status import MOVE_DESTINATION_UNKNOWN, PENDING
 from gateway.retrieval.domain import Progress, batches, contexts_for
 from gateway.retrieval.outgoing import Outgoing
-from gateway.retrieval.service import Retrieval, finish, instances_of, send_all
+from gateway.retrieval.service import Retrieval, finish, instances_of, note, send_all
 from gateway.upper_layer.requestor import Requestor, open_association
 from gateway.upper_layer.service_user import ConnectionLost
 from kernel.errors import AppError
@@ -37,11 +37,15 @@ async def move(exchange: Exchange, retrieval: Retrieval) -> Progress:
     words = ""
     if instances:
         await exchange.answer(PENDING, counters=progress.counters(remaining=True))
-    for batch in batches(instances):
-        if exchange.cancelled:
-            break
-        words = await _send_batch(exchange, retrieval, destination, batch, progress) or words
-    await finish(exchange, progress, words)
+    try:
+        for batch in batches(instances):
+            if exchange.cancelled:
+                break
+            words = await _send_batch(exchange, retrieval, destination, batch, progress) or words
+    except ConnectionLost:
+        note(exchange, progress, destination.title)
+        raise
+    await finish(exchange, progress, destination.title, words)
     return progress
 
 
@@ -78,7 +82,7 @@ async def _send_batch(
             if not exchange.association.open:
                 raise
             words = f"{destination.title} broke off: {error}"
-            progress.count(batch[-(progress.remaining - left)].sop_instance_uid, None)
+            progress.count(batch[-(progress.remaining - left)], None)
         else:
             return words
     progress.fail(batch[len(batch) - (progress.remaining - left) :])

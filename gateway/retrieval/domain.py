@@ -79,21 +79,27 @@ class Progress:
     completed: int = 0
     warning: int = 0
     failed: list[str] = field(default_factory=list)
+    studies: dict[str, tuple[int, int]] = field(default_factory=dict)  # sent and failed
 
-    def count(self, sop_instance_uid: str, status: int | None) -> None:
+    def count(self, instance: StoredInstance, status: int | None) -> None:
         """One sub-operation ended with a C-STORE status; None means it could not be sent."""
         self.remaining -= 1
+        sent, failed = self.studies.get(instance.study_instance_uid, (0, 0))
         if status == SUCCESS:
             self.completed += 1
+            sent += 1
         elif status is not None and (status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)):
             self.warning += 1
+            sent += 1
         else:
-            self.failed.append(sop_instance_uid)
+            self.failed.append(instance.sop_instance_uid)
+            failed += 1
+        self.studies[instance.study_instance_uid] = (sent, failed)
 
     def fail(self, instances: Iterable[StoredInstance]) -> None:
         """None of these can be sent."""
         for one in instances:
-            self.count(one.sop_instance_uid, None)
+            self.count(one, None)
 
     def counters(self, *, remaining: bool) -> list[tuple[int, int]]:
         """Command elements in ascending order; a final response has no Remaining."""

@@ -73,15 +73,23 @@ async def send_all(
     for instance in instances:
         if exchange.cancelled:
             return
-        progress.count(instance.sop_instance_uid, await outgoing.send(instance))
+        progress.count(instance, await outgoing.send(instance))
         if progress.remaining and loop.time() - told >= PENDING_EVERY_S:
             told = loop.time()
             await exchange.answer(PENDING, counters=progress.counters(remaining=True))
 
 
-async def finish(exchange: Exchange, progress: Progress, words: str = "") -> None:
+def note(exchange: Exchange, progress: Progress, destination: str) -> None:
+    """Audit what was sent, a line for each study."""
+    verb = exchange.scope.purpose.removeprefix("dimse.c-")
+    for uid, (sent, failed) in progress.studies.items():
+        exchange.auditor.sent(verb, uid, destination, sent, failed)
+
+
+async def finish(exchange: Exchange, progress: Progress, destination: str, words: str = "") -> None:
     """The final response."""
     cancelled = exchange.cancelled and progress.remaining > 0
+    note(exchange, progress, destination)
     await exchange.answer(
         progress.final_status(cancelled=cancelled),
         progress.failed_list(implicit=exchange.implicit),

@@ -64,17 +64,23 @@ class Tally:
     """What one association stored: counts by study, for one audit line each."""
 
     def __init__(self) -> None:
-        self.studies: dict[str, list[int]] = {}
+        self._studies: dict[str, tuple[int, int, int]] = {}
 
     def count(self, study_instance_uid: str, outcome: Outcome | None) -> None:
         """Add one instance; ``outcome`` None is a failure."""
-        counts = self.studies.setdefault(study_instance_uid, [0, 0, 0])
+        stored, again, failed = self._studies.get(study_instance_uid, (0, 0, 0))
         if outcome is Outcome.STORED:
-            counts[0] += 1
+            stored += 1
         elif outcome is Outcome.AGAIN:
-            counts[1] += 1
+            again += 1
         else:
-            counts[2] += 1
+            failed += 1
+        self._studies[study_instance_uid] = (stored, again, failed)
+
+    def take(self) -> dict[str, tuple[int, int, int]]:
+        """Stored, again and failed instances by study; counting begins anew."""
+        studies, self._studies = self._studies, {}
+        return studies
 
 
 class Storing:
