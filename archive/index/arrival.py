@@ -33,7 +33,8 @@ class Arrival:
     """One received instance between its append to the journal and its index row.
 
     `byte_offset` and `byte_length` place its Part 10 file in `segment`. `reason` is None for an
-    instance that can be indexed, else the stable code of why it goes to quarantine.
+    instance that can be indexed, else the stable code of why it goes to quarantine. `order` ranks
+    instances received in the same millisecond when they are indexed again.
     """
 
     origin: Origin
@@ -52,6 +53,7 @@ class Arrival:
     little_endian: bool = True
     reason: str | None = None
     detail: str = ""
+    order: int = 0
 
     @property
     def fingerprint(self) -> tuple[bytes | None, ...]:

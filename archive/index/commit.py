@@ -17,7 +17,8 @@ import asyncpg
 
 from archive.index import statements as sql
 from archive.index.arrival import Arrival
-from archive.index.plan import BatchPlan, Instances, Memory, Step
+from archive.index.plan import BatchPlan
+from archive.index.steps import Instances, Memory, Step
 from archive.journal.domain import Outcome
 from archive.journal.segment import Segment
 from kernel.db.database import Database

@@ -48,8 +48,13 @@ STUDY_SELECT = _sql(
 )
 STUDY_ATTRS = _sql("SELECT attrs FROM study WHERE id = :id")
 STUDY_TOUCH = _sql(
-    "UPDATE study SET last_received_ms = :received_ms, settled_ms = 0"
-    " WHERE id = :id AND last_received_ms < :received_ms"
+    "UPDATE study SET settled_ms = 0,"
+    " first_received_ms ="
+    " CASE WHEN first_received_ms > :first_ms THEN :first_ms ELSE first_received_ms END,"
+    " last_received_ms ="
+    " CASE WHEN last_received_ms < :last_ms THEN :last_ms ELSE last_received_ms END"
+    " WHERE id = :id"
+    " AND (settled_ms <> 0 OR first_received_ms > :first_ms OR last_received_ms < :last_ms)"
 )
 
 SERIES_INSERT = _sql(
@@ -66,12 +71,16 @@ SERIES_ATTRS = _sql("SELECT attrs FROM series WHERE id = :id")
 SERIES_ELSEWHERE = _sql(
     "SELECT t.study_instance_uid FROM series s JOIN study t ON t.id = s.study_fk"
     " WHERE s.owner_id = :owner_id AND s.series_instance_uid = :series_instance_uid"
-    " AND s.study_fk <> :study_fk LIMIT 1"
+    " AND s.study_fk <> :study_fk ORDER BY s.id LIMIT 1"
 )
 SERIES_ADD = _sql(
     "UPDATE series SET instances = instances + :n, bytes = bytes + :bytes,"
-    " unsettled_since_ms = CASE WHEN unsettled = 0 THEN :received_ms ELSE unsettled_since_ms END,"
-    " unsettled = unsettled + :n, last_received_ms = :received_ms WHERE id = :id"
+    " unsettled_since_ms = CASE WHEN unsettled = 0 AND unsettled + :unsettled > 0"
+    " THEN :first_ms ELSE unsettled_since_ms END,"
+    " unsettled = unsettled + :unsettled,"
+    " last_received_ms ="
+    " CASE WHEN last_received_ms < :last_ms THEN :last_ms ELSE last_received_ms END"
+    " WHERE id = :id"
 )
 
 INSTANCE_COLUMNS = (
@@ -89,6 +98,7 @@ INSTANCE_COLUMNS = (
     "byte_offset",
     "byte_length",
     "batch_id",
+    "received_ms",
 )
 _NAMES = ", ".join(f'"{name}"' for name in INSTANCE_COLUMNS)
 INSTANCE_INSERT_SQLITE = (
@@ -97,15 +107,19 @@ INSTANCE_INSERT_SQLITE = (
 )
 _TYPES = ("int", "bigint", "text", "int", "int", "bigint", "int", "int", "int", "int") + (
     "bigint",
-) * 4
+) * 5
 _ARRAYS = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_TYPES, 1))
 INSTANCE_INSERT_POSTGRESQL = (
     f"INSERT INTO instance ({_NAMES}) SELECT * FROM unnest({_ARRAYS})"  # noqa: S608
     " ON CONFLICT DO NOTHING RETURNING owner_id, sop_instance_uid"
 )
 INSTANCE_SELECT = _sql(
-    "SELECT i.id, i.pack_id, i.byte_offset FROM instance i"
+    "SELECT i.id, i.received_ms, i.byte_length FROM instance i"
     " WHERE i.owner_id = :owner_id AND i.sop_instance_uid = :sop_instance_uid"
+)
+VERSION_SELECT = _sql(
+    "SELECT id FROM instance_version WHERE instance_fk = :instance_fk"
+    " AND received_ms = :received_ms AND byte_length = :byte_length"
 )
 VERSION_INSERT = _sql(
     "INSERT INTO instance_version (owner_id, instance_fk, sop_class_id, transfer_syntax_id,"

@@ -4,7 +4,8 @@
 byte_length)`` and everything about where a pack lives is in `pack` and `pack_copy`, so moving,
 replicating or erasing touches no instance row. Times are milliseconds since 1970 UTC. Text that is
 matched by range carries the C collation on PostgreSQL: under row-level security ``LIKE 'x%'`` can
-not use an index, a range can.
+not use an index, a range can. Ids that writers remember are never given twice, so a row that was
+deleted is noticed (``sqlite_autoincrement``; PostgreSQL's sequences never go back).
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ patient = Table(
     Column("attrs", String, nullable=False),
     UniqueConstraint("owner_id", "patient_id", "issuer", "unidentified"),
     Index("ix_patient_name_id", "name_id"),
+    sqlite_autoincrement=True,
 )
 
 study = Table(
@@ -130,6 +132,7 @@ study = Table(
         sqlite_where=text("settled_ms = 0"),
         postgresql_where=text("settled_ms = 0"),
     ),
+    sqlite_autoincrement=True,
 )
 
 series = Table(
@@ -161,6 +164,7 @@ series = Table(
         sqlite_where=text("unsettled > 0"),
         postgresql_where=text("unsettled > 0"),
     ),
+    sqlite_autoincrement=True,
 )
 
 instance = Table(
@@ -181,9 +185,11 @@ instance = Table(
     Column("byte_offset", BigInteger, nullable=False),
     Column("byte_length", BigInteger, nullable=False),
     Column("batch_id", BigInteger, nullable=False, comment="the commit batch's event"),
+    _number("received_ms"),
     UniqueConstraint("owner_id", "sop_instance_uid"),
     Index("ix_instance_series", "series_fk", "instance_number"),
     Index("ix_instance_pack", "pack_id"),
+    sqlite_autoincrement=True,
 )
 
 instance_version = Table(
@@ -267,6 +273,7 @@ pack = Table(
     _number("dying_ms"),
     Index("ix_pack_state", "state", "kind"),
     Index("ix_pack_series", "series_fk"),
+    sqlite_autoincrement=True,
 )
 
 pack_copy = Table(

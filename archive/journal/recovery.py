@@ -118,6 +118,8 @@ async def _recover_taken(
 class TakenSegment(Segment):
     """A dead writer's segment under its new owner; its bytes are synced before they are indexed."""
 
+    replayed = True
+
     def __init__(self, path: Path, fd: int, size: int) -> None:
         self.key = path.name
         self.fd = fd

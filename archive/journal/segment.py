@@ -95,6 +95,9 @@ class Segment:
     `pack_id` is None until the first commit that refers to the segment has made its pack row.
     """
 
+    replayed = False  # its records may be in the index already: not received now, but read again
+    settled = False  # it is a pack, not a segment: nothing of it waits for settling
+
     def __init__(self, folder: Path, node_id: str, open_file: OpenSegment = OsSegmentFile) -> None:
         self.key = f"{node_id}-{boot_id()}-{os.getpid()}-{secrets.token_hex(6)}.seg"
         self.file = open_file(folder / self.key)

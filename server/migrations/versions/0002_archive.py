@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("dying_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.ForeignKeyConstraint(["owner_id"], ["owner.id"], name="fk_pack_owner_id_owner"),
         sa.PrimaryKeyConstraint("id", name="pk_pack"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_pack_series", "pack", ["series_fk"], unique=False)
     op.create_index("ix_pack_state", "pack", ["state", "kind"], unique=False)
@@ -135,6 +136,7 @@ def upgrade() -> None:
             "unidentified",
             name="uq_patient_owner_id_patient_id_issuer_unidentified",
         ),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_patient_name_id", "patient", ["name_id"], unique=False)
     op.create_table(
@@ -207,6 +209,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "owner_id", "study_instance_uid", name="uq_study_owner_id_study_instance_uid"
         ),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_study_name", "study", ["name_id"], unique=False)
     op.create_index(
@@ -276,6 +279,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "study_fk", "series_instance_uid", name="uq_series_study_fk_series_instance_uid"
         ),
+        sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_series_owner_uid", "series", ["owner_id", "series_instance_uid"], unique=False
@@ -305,6 +309,7 @@ def upgrade() -> None:
         sa.Column("byte_offset", sa.BigInteger(), nullable=False),
         sa.Column("byte_length", sa.BigInteger(), nullable=False),
         sa.Column("batch_id", sa.BigInteger(), nullable=False, comment="the commit batch's event"),
+        sa.Column("received_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.ForeignKeyConstraint(["owner_id"], ["owner.id"], name="fk_instance_owner_id_owner"),
         sa.ForeignKeyConstraint(["pack_id"], ["pack.id"], name="fk_instance_pack_id_pack"),
         sa.ForeignKeyConstraint(["series_fk"], ["series.id"], name="fk_instance_series_fk_series"),
@@ -318,6 +323,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "owner_id", "sop_instance_uid", name="uq_instance_owner_id_sop_instance_uid"
         ),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_instance_pack", "instance", ["pack_id"], unique=False)
     op.create_index(
