@@ -1,0 +1,264 @@
+"""The command line `yunying`. Every command takes ``--data DIR`` or ``--config FILE``."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gateway.ae.service import add_ae, list_aes, remove_ae
+from kernel.db.database import Database
+from kernel.errors import AppError
+from kernel.log import configure
+from kernel.scope import Scope
+from kernel.settings import Settings, load
+from server import checking, serving
+from server.importing import Summary, import_folder
+from server.migrations.run import upgrade
+
+Result = TypeVar("Result")
+_SCOPE = Scope.system("command line")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The settings file and what the command line overrides, and the settings they make."""
+
+    config: Path | None
+    overrides: dict[str, str]
+    settings: Settings
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """What another process needs to make the same settings."""
+        config = str(self.config.resolve()) if self.config else None
+        return {"config": config, "overrides": self.overrides}
+
+
+def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
+    @click.option("--data", metavar="DIR", help="Data folder (default: var).")
+    @click.option(
+        "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML)."
+    )
+    @functools.wraps(command)
+    def with_where(data: str | None, config: Path | None, **options: Any) -> None:
+        _run_in_words(lambda: command(where=_where(config, {"data": data}), **options))
+
+    return with_where
+
+
+def _where(config: Path | None, options: dict[str, str | None]) -> Where:
+    overrides = {name: value for name, value in options.items() if value is not None}
+    if "data" in overrides:
+        overrides["data"] = str(Path(overrides["data"]).resolve())
+    settings = load(config, os.environ, overrides)
+    overrides["data"] = str(settings.data.resolve())
+    return Where(config, overrides, load(config, os.environ, overrides))
+
+
+def _run_in_words(work: Callable[[], None]) -> None:
+    """Say an error in one sentence, without a traceback; exit code 1."""
+    try:
+        work()
+    except AppError as error:
+        click.echo(f"Error: {error} [{error.code}]", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="yunying")
+def main() -> None:
+    """Yunying 云影: a regional imaging cloud."""
+
+
+@main.command()
+@click.option("--http", metavar="HOST:PORT", help="Web server (default: 127.0.0.1:8080).")
+@click.option("--dicom", metavar="HOST:PORT", help="DICOM server (default: 127.0.0.1:11112).")
+@click.option("--ae-title", metavar="AET", help="Our AE title (default: YUNYING).")
+@click.option("--role", type=click.Choice(["all", *serving.ROLES]), default="all")
+@click.option("--demo", is_flag=True, help="Load demonstration studies once.")
+@click.option("--data", metavar="DIR", help="Data folder (default: var).")
+@click.option(
+    "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML)."
+)
+def serve(role: str, demo: bool, config: Path | None, **options: str | None) -> None:
+    """Run Yunying until Ctrl-C."""
+    names = {
+        "data": "data",
+        "http": "http.bind",
+        "dicom": "dicom.bind",
+        "ae_title": "dicom.ae_title",
+    }
+
+    def work() -> None:
+        where = _where(config, {names[option]: value for option, value in options.items()})
+        configure(where.settings)
+        roles = serving.roles_of(role, where.settings)
+        sys.exit(asyncio.run(serving.serve(where.settings, where.wanted, roles, demo=demo)))
+
+    _run_in_words(work)
+
+
+@main.command(name="import")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--owner", "owner_id", default=1, help="Number of the institution that owns them.")
+@click.option("--again", is_flag=True, help="Read files again that were imported before.")
+@_settings_options
+def import_(where: Where, folder: Path, owner_id: int, again: bool) -> None:
+    """Store every DICOM file below FOLDER. Works while the servers run, and can be repeated.
+
+    Exit code 1 when a file was refused.
+    """
+    settings = _ready(where)
+    shown = _Shown()
+    work = import_folder(settings, folder, owner_id=owner_id, again=again, progress=shown.show)
+    try:
+        summary = asyncio.run(work)
+    finally:
+        shown.end()
+    _say_summary(summary)
+    if summary.refused:
+        sys.exit(1)
+
+
+@main.command()
+@_settings_options
+def check(where: Where) -> None:
+    """Test this installation and say in plain words what is wrong. Exit code 1 on a failure."""
+    _configure_quietly(where.settings)
+    failed = False
+    for finding in asyncio.run(checking.check(where.settings)):
+        mark = {
+            "ok": click.style("ok     ", fg="green"),
+            "warn": click.style("warning", fg="yellow"),
+        }
+        click.echo(f"{mark.get(finding.state, click.style('FAILED ', fg='red'))}  {finding.text}")
+        failed |= finding.state == "fail"
+    if failed:
+        sys.exit(1)
+
+
+@main.group()
+def ae() -> None:
+    """DICOM nodes that may ask us to send to them (C-MOVE), and whose data is whose."""
+
+
+@ae.command()
+@click.argument("title")
+@click.argument("host")
+@click.argument("port", type=click.IntRange(1, 65535))
+@click.option("--owner", "owner_id", default=1, help="Institution that owns what it sends.")
+@click.option("--charset", default="", help="Character set of answers to it, as in (0008,0005).")
+@_settings_options
+def add(where: Where, title: str, host: str, port: int, owner_id: int, charset: str) -> None:
+    """Register the node TITLE at HOST PORT."""
+
+    async def work(database: Database) -> None:
+        async with database.session(_SCOPE, write=True) as session:
+            await add_ae(session, title, host, port, owner_id=owner_id, charset=charset)
+
+    _with_database(where, work)
+    click.echo(f"{title} is registered.")
+
+
+@ae.command(name="list")
+@_settings_options
+def list_(where: Where) -> None:
+    """List the registered nodes."""
+
+    async def work(database: Database) -> list[tuple[str, str, int, int, str]]:
+        async with database.session(_SCOPE) as session:
+            nodes = await list_aes(session)
+            return [(one.title, one.host, one.port, one.owner_id, one.charset) for one in nodes]
+
+    nodes = _with_database(where, work)
+    if not nodes:
+        click.echo("No node is registered: yunying ae add TITLE HOST PORT")
+    for title, host, port, owner_id, charset in nodes:
+        click.echo(f"{title:16}  {host}:{port}  owner {owner_id}  {charset}".rstrip())
+
+
+@ae.command()
+@click.argument("title")
+@_settings_options
+def remove(where: Where, title: str) -> None:
+    """Forget the node TITLE; what it sent stays."""
+
+    async def work(database: Database) -> None:
+        async with database.session(_SCOPE, write=True) as session:
+            await remove_ae(session, title)
+
+    _with_database(where, work)
+    click.echo(f"{title} is forgotten.")
+
+
+def _configure_quietly(settings: Settings) -> None:
+    """Log warnings and worse only: a command's own words are its output."""
+    level = "warning" if settings.log.level == "info" else settings.log.level
+    configure(replace(settings, log=replace(settings.log, level=level)))
+
+
+def _ready(where: Where) -> Settings:
+    """Settings of a data folder that exists and whose database has the newest schema."""
+    _configure_quietly(where.settings)
+    serving.create_folder(where.settings)
+    asyncio.run(upgrade(where.settings))
+    return where.settings
+
+
+def _with_database(where: Where, work: Callable[[Database], Awaitable[Result]]) -> Result:
+    settings = _ready(where)
+
+    async def run() -> Result:
+        database = await Database.open(settings)
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+class _Shown:
+    """The progress of a long command: a bar on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._said = 0
+
+    def show(self, summary: Summary, total: int) -> None:
+        """`summary.files` of `total` are done."""
+        if sys.stdout.isatty():
+            if self._bar is None:
+                self._bar = click.progressbar(length=total, label="Importing")
+                self._bar.__enter__()
+            self._bar.update(summary.files - self._bar.pos)
+        elif summary.files >= self._said + 1000:
+            self._said = summary.files
+            click.echo(f"{summary.files} of {total} files")
+
+    def end(self) -> None:
+        """Leave the line of the bar."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+
+
+def _say_summary(summary: Summary) -> None:
+    click.echo(
+        f"{summary.files} files: {summary.stored} stored, {summary.duplicate} duplicate,"
+        f" {summary.before} imported before, {summary.refused.total()} refused,"
+        f" {summary.skipped.total()} skipped"
+    )
+    for title, reasons in (("refused", summary.refused), ("skipped", summary.skipped)):
+        for why, number in reasons.most_common():
+            click.echo(f"  {title} {number}: {why} (for example {summary.examples[why]})")

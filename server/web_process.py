@@ -1,0 +1,72 @@
+"""The process that answers HTTP: DICOMweb, pages, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+from archive.journal.service import Receiver
+from archive.query.service import Catalog
+from archive.retrieve.service import Reader
+from dicomweb import routes as dicomweb
+from dicomweb.browse import routes as browse
+from kernel.audit.trail import AuditTrail
+from kernel.db.database import Database
+from kernel.errors import Unavailable
+from kernel.settings import Settings, split_address
+from kernel.web.app import make_app
+from kernel.web.guard import AUDIT, GUARD
+from server import health, metrics
+from server.beats import beating
+from server.gateway_process import Report
+from server.guard import LoopbackGuard
+
+SHUTDOWN_S = 3.0
+
+
+async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
+    """Serve HTTP until `stop`."""
+    async with AsyncExitStack() as stack:
+        app = await build(settings, stack)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        host, port = split_address(settings.http.bind)
+        site = web.TCPSite(runner, host, port, reuse_port=settings.http.processes > 1 or None)
+        try:
+            await site.start()
+        except OSError as error:
+            raise Unavailable(
+                "web.address",
+                "The web server cannot listen on {bind}: {why}.",
+                bind=settings.http.bind,
+                why=error.strerror or str(error),
+            ) from error
+        host, port = runner.addresses[0][:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        await stack.enter_async_context(beating(settings, "web", address, app[metrics.COUNTS].beat))
+        report({"address": address})
+        await stop.wait()
+
+
+async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
+    """The whole web application with its resources, which `stack` closes."""
+    database = await Database.open(settings)
+    stack.push_async_callback(database.close)
+    receiver = await Receiver.open(settings, database)
+    stack.push_async_callback(receiver.close)
+    reader = await Reader.open(settings, database)
+    stack.push_async_callback(reader.close)
+    catalog = await Catalog.open(database)
+    trail = AuditTrail.open(settings)
+    stack.callback(trail.close)
+    app = make_app(settings)
+    app[GUARD] = LoopbackGuard()
+    app[AUDIT] = trail
+    dicomweb.setup(app, receiver=receiver, reader=reader, catalog=catalog)
+    browse.setup(app)
+    health.setup(app, settings, database)
+    metrics.setup(app, settings)
+    return app

@@ -1,0 +1,69 @@
+"""The process that works behind the scenes: settling, versions, recovery, audit, events, jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import structlog
+
+from archive.journal.recovery import recover
+from archive.settle.service import Settler
+from archive.settle.sweep import sweep
+from archive.store.service import open_stores
+from archive.versions.service import compare_pending
+from kernel.audit.intake import keep_taking_in
+from kernel.db.database import Database
+from kernel.errors import AppError
+from kernel.events.dispatcher import Dispatcher
+from kernel.settings import Settings
+from server.beats import beating
+from server.gateway_process import Report
+
+RECOVER_EVERY_S, COMPARE_EVERY_S, SWEEP_EVERY_S = 10.0, 2.0, 60.0
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
+    """Work until `stop`. A part that fails unexpectedly ends the process; it is started again."""
+    async with AsyncExitStack() as stack:
+        database = await Database.open(settings)
+        stack.push_async_callback(database.close)
+        stores = open_stores(settings)
+        parts: list[Awaitable[None]] = [
+            Settler(settings, database, stores).run(),
+            Dispatcher(database).run(),
+            keep_taking_in(database),
+            _repeat("recover", RECOVER_EVERY_S, lambda: recover(settings, database)),
+            _repeat("compare", COMPARE_EVERY_S, lambda: compare_pending(database, stores)),
+            _repeat("sweep", SWEEP_EVERY_S, lambda: sweep(database, stores, settings.archive)),
+        ]
+        await stack.enter_async_context(beating(settings, "worker"))
+        report({"address": ""})
+        await _until(stop, parts)
+
+
+async def _until(stop: asyncio.Event, parts: list[Awaitable[None]]) -> None:
+    """Run every part until `stop`; raises what the first failing part raised."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    ended = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {ended}:
+            task.result()
+    finally:
+        for one in [ended, *tasks]:
+            one.cancel()
+        await asyncio.gather(ended, *tasks, return_exceptions=True)
+
+
+async def _repeat(name: str, every_s: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do `work` again and again; what is unavailable now is tried again later."""
+    while True:
+        try:
+            await work()
+        except (AppError, OSError) as error:
+            log.warning("worker.postponed", part=name, why=str(error))
+        await asyncio.sleep(every_s)
