@@ -61,7 +61,7 @@ PERSONAL_FIELDS = frozenset(
 _NUMBER = re.compile(r"(?<![\d.])(?:\d{17}[\dXx]|\d{15}|1[3-9]\d{9})(?![\d.]*\d)")
 
 # Loggers whose messages quote what a peer sent; only the fact is kept.
-_QUOTING = ("aiohttp.server", "aiohttp.access", "aiohttp.web", "asyncio")
+_QUOTING = ("aiohttp.server", "aiohttp.access", "aiohttp.web")
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:

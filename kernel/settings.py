@@ -18,9 +18,10 @@ from kernel.errors import Invalid
 PREFIX = "YUNYING_"
 
 
-def setting(default: Any, doc: str, *, secret: bool = False) -> Any:
+def setting(default: Any, doc: str, *, secret: bool = False, choices: tuple[str, ...] = ()) -> Any:
     """Declare one setting with its default and the sentence that documents it."""
-    return field(default=default, metadata={"doc": doc, "secret": secret}, repr=not secret)
+    metadata = {"doc": doc, "secret": secret, "choices": choices}
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class HttpSettings:
     hosts: tuple[str, ...] = setting(
         (), "Host names, besides the loopback ones, that a request may name while on loopback."
     )
-    language: str = setting("zh-CN", "Language of a visitor who states none: zh-CN or en.")
+    language: str = setting(
+        "zh-CN", "Language of a visitor who states none: zh-CN or en.", choices=("zh-CN", "en")
+    )
     max_body_bytes: int = setting(
         16 * 1024 * 1024, "Largest request body that is read whole; streamed uploads are not meant."
     )
@@ -107,8 +110,16 @@ class ArchiveSettings:
 class LogSettings:
     """What the processes say about themselves."""
 
-    level: str = setting("info", "debug, info, warning or error.")
-    format: str = setting("auto", "json, console, or auto: console on a terminal, else json.")
+    level: str = setting(
+        "info",
+        "How much is said: debug, info, warning or error.",
+        choices=("debug", "info", "warning", "error"),
+    )
+    format: str = setting(
+        "auto",
+        "json, console, or auto: console on a terminal, else json.",
+        choices=("auto", "json", "console"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,11 @@ class Settings:
 
     data: Path = field(
         default=Path("var"),
-        metadata={"doc": "Folder of the database, the journal and the objects.", "secret": False},
+        metadata={
+            "doc": "Folder of the database, the journal and the objects.",
+            "secret": False,
+            "choices": (),
+        },
     )
     node: str = setting("", "Name of this machine among its peers; empty means its host name.")
     http: HttpSettings = field(default_factory=HttpSettings)
@@ -138,6 +153,7 @@ class Known:
     default: Any
     doc: str
     secret: bool
+    choices: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -202,7 +218,7 @@ def _fields_of(section: Any, name: str) -> list[Known]:
 
 def _known(section: str, one: "dataclasses.Field[Any]", kind: Any) -> Known:
     meta = one.metadata
-    return Known(section, one.name, kind, one.default, meta["doc"], meta["secret"])
+    return Known(section, one.name, kind, one.default, meta["doc"], meta["secret"], meta["choices"])
 
 
 def _from_file(config: Path, by_name: Mapping[str, Known]) -> dict[str, Any]:
@@ -271,16 +287,22 @@ def _secret(name: str, file: str) -> str:
 
 def _convert(known: Known, value: Any) -> Any:
     try:
-        return _as_kind(known.kind, value)
+        converted = _as_kind(known.kind, value)
     except (TypeError, ValueError) as error:
-        shown = "…" if known.secret else value
-        raise Invalid(
-            "settings.value",
-            "{name} must be {expected}, not {value}.",
-            name=known.name,
-            expected=kind_name(known.kind),
-            value=shown,
-        ) from error
+        raise _wrong(known, value) from error
+    if known.choices and converted not in known.choices:
+        raise _wrong(known, value)
+    return converted
+
+
+def _wrong(known: Known, value: Any) -> Invalid:
+    return Invalid(
+        "settings.value",
+        "{name} must be {expected}, not {value}.",
+        name=known.name,
+        expected=", ".join(known.choices) or kind_name(known.kind),
+        value="…" if known.secret else value,
+    )
 
 
 def kind_name(kind: Any) -> str:
