@@ -217,7 +217,8 @@ class Association(asyncio.BufferedProtocol):
         elif kind == ASSOCIATE_AC:
             self._associate(Event.ASSOCIATE_AC_PDU, State.AWAITING_ASSOCIATE_AC, kind, body)
         elif kind == ASSOCIATE_RJ:
-            self._event(Event.ASSOCIATE_RJ_PDU, decode_reject(body))
+            wanted = self.state is State.AWAITING_ASSOCIATE_AC
+            self._event(Event.ASSOCIATE_RJ_PDU, decode_reject(body) if wanted else None)
         elif kind == RELEASE_RQ:
             self._event(Event.RELEASE_RQ_PDU)
         elif kind == RELEASE_RP:
