@@ -1,4 +1,7 @@
-"""The command line `yunying`. Every command takes ``--data DIR`` or ``--config FILE``."""
+"""The command line `yunying`. Every command takes ``--data DIR`` or ``--config FILE``.
+
+A command imports what it needs when it runs: starting fast is a feature of a command line.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,18 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.ae.service import add_ae, list_aes, remove_ae
-from kernel.db.database import Database
 from kernel.errors import AppError
 from kernel.log import configure
 from kernel.scope import Scope
 from kernel.settings import Settings, load
-from server import checking, serving
-from server.importing import Summary, import_folder
-from server.migrations.run import upgrade
+
+if TYPE_CHECKING:
+    from kernel.db.database import Database
+    from server.importing import Summary
 
 Result = TypeVar("Result")
 _SCOPE = Scope.system("command line")
@@ -85,7 +87,7 @@ def main() -> None:
 @click.option("--http", metavar="HOST:PORT", help="Web server (default: 127.0.0.1:8080).")
 @click.option("--dicom", metavar="HOST:PORT", help="DICOM server (default: 127.0.0.1:11112).")
 @click.option("--ae-title", metavar="AET", help="Our AE title (default: YUNYING).")
-@click.option("--role", type=click.Choice(["all", *serving.ROLES]), default="all")
+@click.option("--role", type=click.Choice(["all", "gateway", "web", "worker"]), default="all")
 @click.option("--demo", is_flag=True, help="Load demonstration studies once.")
 @click.option("--data", metavar="DIR", help="Data folder (default: var).")
 @click.option(
@@ -93,6 +95,8 @@ def main() -> None:
 )
 def serve(role: str, demo: bool, config: Path | None, **options: str | None) -> None:
     """Run Yunying until Ctrl-C."""
+    from server import serving
+
     names = {
         "data": "data",
         "http": "http.bind",
@@ -119,6 +123,8 @@ def import_(where: Where, folder: Path, owner_id: int, again: bool) -> None:
 
     Exit code 1 when a file was refused.
     """
+    from server.importing import import_folder
+
     settings = _ready(where)
     shown = _Shown()
     work = import_folder(settings, folder, owner_id=owner_id, again=again, progress=shown.show)
@@ -135,6 +141,8 @@ def import_(where: Where, folder: Path, owner_id: int, again: bool) -> None:
 @_settings_options
 def check(where: Where) -> None:
     """Test this installation and say in plain words what is wrong. Exit code 1 on a failure."""
+    from server import checking
+
     _configure_quietly(where.settings)
     failed = False
     for finding in asyncio.run(checking.check(where.settings)):
@@ -162,6 +170,7 @@ def ae() -> None:
 @_settings_options
 def add(where: Where, title: str, host: str, port: int, owner_id: int, charset: str) -> None:
     """Register the node TITLE at HOST PORT."""
+    from gateway.ae.service import add_ae
 
     async def work(database: Database) -> None:
         async with database.session(_SCOPE, write=True) as session:
@@ -175,6 +184,7 @@ def add(where: Where, title: str, host: str, port: int, owner_id: int, charset: 
 @_settings_options
 def list_(where: Where) -> None:
     """List the registered nodes."""
+    from gateway.ae.service import list_aes
 
     async def work(database: Database) -> list[tuple[str, str, int, int, str]]:
         async with database.session(_SCOPE) as session:
@@ -193,6 +203,7 @@ def list_(where: Where) -> None:
 @_settings_options
 def remove(where: Where, title: str) -> None:
     """Forget the node TITLE; what it sent stays."""
+    from gateway.ae.service import remove_ae
 
     async def work(database: Database) -> None:
         async with database.session(_SCOPE, write=True) as session:
@@ -210,13 +221,18 @@ def _configure_quietly(settings: Settings) -> None:
 
 def _ready(where: Where) -> Settings:
     """Settings of a data folder that exists and whose database has the newest schema."""
+    from server.migrations.run import upgrade
+    from server.serving import create_folder
+
     _configure_quietly(where.settings)
-    serving.create_folder(where.settings)
+    create_folder(where.settings)
     asyncio.run(upgrade(where.settings))
     return where.settings
 
 
 def _with_database(where: Where, work: Callable[[Database], Awaitable[Result]]) -> Result:
+    from kernel.db.database import Database
+
     settings = _ready(where)
 
     async def run() -> Result:

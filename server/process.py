@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,12 @@ import structlog
 from kernel.errors import AppError
 from kernel.log import configure
 from kernel.settings import Settings, load
-from server import demo_loader, gateway_process, web_process, worker_process
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LAST_MOMENT_S = 10
 
 Report = Callable[[dict[str, Any]], None]
 Role = Callable[[Settings, asyncio.Event, Report], Awaitable[None]]
-
-ROLES: dict[str, Role] = {
-    "gateway": gateway_process.run,
-    "web": web_process.run,
-    "worker": worker_process.run,
-    "demo": demo_loader.run,
-}
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = settings_from(json.loads(wanted))
         configure(settings)
         structlog.contextvars.bind_contextvars(role=role)
-        asyncio.run(_run(ROLES[role], settings, report))
+        asyncio.run(_run(_role(role), settings, report))
     except AppError as error:
         log.error("process.cannot_run", code=error.code, why=str(error))  # noqa: TRY400
         report({"error": error.code, "message": str(error)})
@@ -66,6 +59,12 @@ def settings_from(wanted: dict[str, Any]) -> Settings:
     """Settings as the command line had them: ``{"config": path or null, "overrides": {…}}``."""
     config = Path(wanted["config"]) if wanted["config"] else None
     return load(config, os.environ, wanted["overrides"])
+
+
+def _role(name: str) -> Role:
+    """The entry of a role; imported only here, so that no process loads what others need."""
+    run: Role = import_module(f"server.{name}_process").run
+    return run
 
 
 async def _run(role: Role, settings: Settings, report: Report) -> None:
