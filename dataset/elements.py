@@ -8,7 +8,7 @@ of pydicom.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -42,6 +42,7 @@ VALUE, FRAGMENTS, SEQUENCE, SEQUENCE_CLOSED, ITEM_OPENED, ITEM_CLOSED = range(6)
 US_OR_SS: Final = b"xs"  # not a VR: depends on Pixel Representation (0028,0103)
 
 _EXPLICIT = struct.Struct("<HH2sH")
+_IMPLICIT = struct.Struct("<HHI")
 
 
 class Event(NamedTuple):
@@ -58,6 +59,9 @@ class Event(NamedTuple):
     offset: int
     length: int
     little: bool
+
+
+_Step = Event | tuple[int, int, bytes, int, int, bool]
 
 
 class _Level(NamedTuple):
@@ -94,7 +98,7 @@ def plain(
 
 def walk(
     dataset: Buffer, transfer_syntax_uid: str, budget: Budget = WHOLE_BUDGET
-) -> Iterator[Event | tuple[int, int, bytes, int, int, bool]]:
+) -> Iterator[_Step]:
     """Yield the events of a whole data set (not deflated, see `plain`); tuples are laid out as
     `Event`.
 
@@ -102,24 +106,49 @@ def walk(
     beyond the budget; what came before was yielded.
     """
     state = _Walk(dataset, transfer_syntax_uid, budget)
-    unpack = _EXPLICIT.unpack_from
     while True:
-        if state.skims:
-            position, end, left = state.position, state.end - 8, state.left
-            while position <= end and left:
-                group, element, vr, length = unpack(dataset, position)
-                if vr not in SHORT_VRS or position + length > end:
-                    break
-                if group & 1 and element <= 0xFF:
-                    state.note_creator(group << 16 | element, position + 8, length)
-                yield VALUE, group << 16 | element, vr, position + 8, length, True
-                position += 8 + length
-                left -= 1
-            state.position, state.left = position, left
+        if state.skim is not None:
+            yield from state.skim(dataset, state)
         event = state.step()
         if event is None:
             return
         yield event
+
+
+def _skim_explicit(data: Buffer, state: _Walk) -> Iterator[_Step]:
+    """The simple elements from here on, explicit VR little endian."""
+    unpack = _EXPLICIT.unpack_from
+    position, end, left = state.position, state.end - 8, state.left
+    while position <= end and left:
+        group, element, vr, length = unpack(data, position)
+        if vr not in SHORT_VRS or position + length > end:
+            break
+        if group & 1 and element <= 0xFF:
+            state.note_creator(group << 16 | element, position + 8, length)
+        yield VALUE, group << 16 | element, vr, position + 8, length, True
+        position += 8 + length
+        left -= 1
+    state.position, state.left = position, left
+
+
+def _skim_implicit(data: Buffer, state: _Walk) -> Iterator[_Step]:
+    """The simple elements from here on, implicit VR little endian."""
+    unpack = _IMPLICIT.unpack_from
+    position, end, left = state.position, state.end - 8, state.left
+    while position <= end and left:
+        group, element, length = unpack(data, position)
+        if group == 0xFFFE or position + length > end:
+            break
+        tag = group << 16 | element
+        vr = state.vr_of(tag) if group & 1 else dictionary_vr(tag)
+        if vr == b"SQ":
+            break
+        if group & 1 and element <= 0xFF:
+            state.note_creator(tag, position + 8, length)
+        yield VALUE, tag, vr, position + 8, length, True
+        position += 8 + length
+        left -= 1
+    state.position, state.left = position, left
 
 
 class _Walk:
@@ -131,7 +160,7 @@ class _Walk:
         self.end = len(dataset)
         self._stack: list[_Level] = []
         self._level = _Level(False, 0, self.end, True, Encoding(True, True), {})
-        self.skims = False
+        self.skim: Callable[[Buffer, _Walk], Iterator[_Step]] | None = None
         self._push(
             self._level._replace(encoding=detect(dataset[:8], encoding_of(transfer_syntax_uid)))
         )
@@ -166,7 +195,9 @@ class _Walk:
             raise unreadable(
                 start, header.tag, f"its value goes on for {over} bytes after the end of the data"
             )
-        vr = self._vr(header)
+        vr = header.vr
+        if not vr or vr == b"UN":  # PS3.5 6.2.2
+            vr = self.vr_of(header.tag)
         if vr == b"SQ" and (header.length == 0 or self._is_item(offset, header.length)):
             explicit = level.encoding.explicit and header.vr == b"SQ"
             self._open(header, offset, offset + header.length, explicit)
@@ -259,7 +290,10 @@ class _Walk:
     def _enter(self, level: _Level) -> None:
         self._level = level
         self.end = level.end
-        self.skims = not level.is_sequence and level.encoding == (True, True)
+        explicit, little = level.encoding
+        self.skim = None
+        if little and not level.is_sequence:
+            self.skim = _skim_explicit if explicit else _skim_implicit
 
     def _past_fragments(self, tag: int, offset: int) -> tuple[int, int]:
         """Where the fragments end, and where the next element begins."""
@@ -277,19 +311,17 @@ class _Walk:
             return size, size
         raise unreadable(position, tag, "a fragment was expected")
 
-    def _vr(self, header: Header) -> bytes:
-        """The VR as written, or of the dictionary where it is not written or unknown (PS3.5
-        6.2.2).
+    def vr_of(self, tag: int) -> bytes:
+        """The VR of the dictionary, or of the private dictionary by the creator of this data
+        set.
         """
-        if header.vr and header.vr != b"UN":
-            return header.vr
-        if not header.tag >> 16 & 1:
-            return dictionary_vr(header.tag)
-        element = header.tag & 0xFFFF
+        if not tag >> 16 & 1:
+            return dictionary_vr(tag)
+        element = tag & 0xFFFF
         if element <= 0xFF:
             return b"LO" if element >= 0x10 else b"UN"
-        creator = self._level.creators.get(header.tag >> 16 << 16 | element >> 8)
-        return b"UN" if creator is None else private_vr(header.tag, creator)
+        creator = self._level.creators.get(tag >> 16 << 16 | element >> 8)
+        return b"UN" if creator is None else private_vr(tag, creator)
 
     def _is_item(self, offset: int, length: int) -> bool:
         return length >= 8 and item_order(self._data[offset : offset + 2]) is not None

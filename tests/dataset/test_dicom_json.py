@@ -12,6 +12,7 @@ import random
 import struct
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pydicom.filereader import read_dataset
 from dataset.dicom_json import locate, to_json
 from dataset.elements import plain
 from dataset.part10 import parse_head
-from dataset.scanner import scan
+from dataset.scanner import INDEX_TAGS, scan
 from dataset.syntax import Budget
 from kernel.errors import Invalid
 from tests.dataset.generated import (
@@ -395,21 +396,28 @@ def test_encapsulated_pixel_data_are_bulk_without_their_delimiter() -> None:
 
 
 @pytest.mark.bench
-def test_a_ct_header_takes_less_than_half_a_millisecond(shared_data: Path) -> None:
+def test_json_and_scan_are_many_times_faster_than_pydicom(shared_data: Path) -> None:
     raw = sorted((shared_data / "dicom/series/ct_philips_1mm_50").glob("*"))[0].read_bytes()
     head = parse_head(raw)
     assert head is not None
-    data, syntax = raw[head.dataset_offset :], head.transfer_syntax_uid
+    data, syntax = memoryview(raw)[head.dataset_offset :], head.transfer_syntax_uid
+    wanted = sorted(INDEX_TAGS)
 
-    def best(call: Any) -> float:
-        times = []
-        for _ in range(300):
+    def read(tags: list[int] | None = None) -> pydicom.Dataset:
+        return pydicom.dcmread(io.BytesIO(raw), stop_before_pixels=True, specific_tags=tags)
+
+    calls: list[Callable[[], Any]] = [
+        lambda: to_json(data, syntax, bulk=_keep_pixels_out),
+        lambda: read().to_json_dict(),
+        lambda: scan((data,), syntax),
+        lambda: read(wanted),
+    ]
+    best = [1.0] * len(calls)
+    for _ in range(100):
+        for number, call in enumerate(calls):
             start = time.process_time()
             call()
-            times.append(time.process_time() - start)
-        return min(times)
-
-    json_s = best(lambda: to_json(data, syntax, bulk=_keep_pixels_out))
-    scan_s = best(lambda: scan((memoryview(data),), syntax))
-    assert json_s < 500e-6
-    assert scan_s < 50e-6
+            best[number] = min(best[number], time.process_time() - start)
+    print(f"DICOM JSON {best[0] * 1e6:.0f} µs, scan {best[2] * 1e6:.0f} µs")
+    assert best[0] * 4 < best[1]
+    assert best[2] * 4 < best[3]

@@ -75,9 +75,9 @@ def _check(made: Made, result: ScanResult) -> None:
 
 def _in_chunks(made: Made, rng: random.Random) -> ScanResult:
     scanner = Scanner(made.transfer_syntax_uid)
-    position, most = 0, rng.choice((1, 3, 17, 200, 5000))
+    position, most = 0, rng.choice((1, 17, 200, 5000) if len(made.data) < 1000 else (60, 900))
     while position < len(made.data):
-        size = rng.randint(1, most)
+        size = 1 + int(rng.random() * most)
         result = scanner.feed(memoryview(made.data)[position : position + size])
         if result is not None:
             return result
@@ -237,7 +237,7 @@ def test_truncation_is_told_with_tag_and_offset() -> None:
 def test_every_truncation_of_a_data_set_is_refused_or_read_and_never_crashes() -> None:
     for seed in range(60):
         made = make(seed)
-        for cut in range(len(made.data)):
+        for cut in range(seed % 3, len(made.data), 3):
             try:
                 scan((made.data[:cut],), made.transfer_syntax_uid)
             except Invalid as error:
