@@ -82,7 +82,7 @@ STUDY_TAGS = frozenset(_STUDY_VR)
 SERIES_TAGS = frozenset(_SERIES_VR)
 INSTANCE_TAGS = frozenset(_INSTANCE_VR)
 
-_CHARSET_VRS = frozenset({"PN", "LO", "SH", "LT", "ST", "UC", "UT"})
+_CHARSET_VRS = frozenset({"PN", "LO", "SH", "LT", "ST", "UC", "UT", "CS"})  # CS: 男, seen in GBK
 _MULTI_VRS = frozenset({"PN", "LO", "SH", "CS", "DS", "IS", "UI", "DA", "TM", "AS"})
 
 
