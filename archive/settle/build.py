@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import xxhash
 
 from archive.journal.record import HEADER_BYTES, RecordHeader, unpack_header
-from archive.settle.metadata import InstanceMetadata, describe, pack_metadata, unpack_metadata
+from archive.settle.metadata import (
+    InstanceMetadata,
+    MetadataHead,
+    describe,
+    pack_metadata,
+    unpack_metadata,
+)
 from archive.settle.pack import EntryKind, Manifest, ManifestEntry, PackWriter
 from archive.store.domain import ObjectStore
 from archive.store.service import JOURNAL, Stores
-from kernel.errors import AppError, Invalid
+from kernel.errors import AppError, Invalid, NotFound
 
 _CHUNK_BYTES = 8 * 1024 * 1024
 
@@ -33,6 +40,7 @@ class Source:
     sop_instance_uid: str
     sop_class_uid: str
     transfer_syntax_uid: str
+    received_ms: int
     reason: str = ""
     detail: str = ""
     entry: ManifestEntry | None = None  # of the pack it is in now, where it is not in the journal
@@ -82,23 +90,47 @@ def build_pack(
 def write_metadata(
     stores: Stores,
     key: str,
-    old: bytes | None,
+    head: MetadataHead,
+    old: tuple[str, str, int] | None,
     fresh: Sequence[InstanceMetadata],
-    order: Sequence[str],
-) -> int:
-    """Write the metadata object of a series and return its size.
+    settled: Sequence[Source],
+) -> tuple[int, bytes]:
+    """Write the metadata object of a series; its size and SHA-256.
 
-    `old` is its metadata object so far, `order` the SOP Instance UIDs that it has now, in order.
+    `settled` are its instances in order. What neither `fresh` nor the metadata object at `old`
+    (store, key, time of its making) describes is read and described.
     """
-    known = {one.sop_instance_uid: one for one in (unpack_metadata(old) if old else [])}
-    known.update({one.sop_instance_uid: one for one in fresh})
+    new = {one.sop_instance_uid: one for one in fresh}
+    made_ms, known = _described(stores, old)
+    described = []
+    for source in settled:
+        uid = source.sop_instance_uid
+        one = new.get(uid) or (known.get(uid) if source.received_ms <= made_ms else None)
+        if one is None:
+            one = _describe(read_view(stores.named(source.store), stores, source), source)
+        described.append(one)
+    raw = pack_metadata(head, described)
     writer = stores.objects.create(key)
     try:
-        writer.write(pack_metadata([known[uid] for uid in order if uid in known]))
-        return writer.commit()
+        writer.write(raw)
+        return writer.commit(), hashlib.sha256(raw).digest()
     except BaseException:
         writer.abort()
         raise
+
+
+def _described(
+    stores: Stores, place: tuple[str, str, int] | None
+) -> tuple[int, dict[str, InstanceMetadata]]:
+    """What an earlier metadata object says, and when; nothing where it is gone or damaged."""
+    if place is None:
+        return 0, {}
+    store, key, made_ms = place
+    try:
+        listed = unpack_metadata(stores.named(store).read(key))
+    except (NotFound, Invalid):
+        return 0, {}
+    return made_ms, {one.sop_instance_uid: one for one in listed}
 
 
 def read_view(store: ObjectStore, stores: Stores, source: Source, before: int = 0) -> memoryview:
@@ -142,6 +174,7 @@ def _entry(source: Source, header: RecordHeader) -> ManifestEntry:
         header.received_ms,
         source.reason,
         source.detail,
+        source.row_id,
     )
 
 

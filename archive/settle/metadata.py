@@ -2,7 +2,7 @@
 
 One object answers ``/metadata`` and tells where each frame lies: two gzip members and a trailer,
 ``[gzip of the DICOM JSON array] [gzip of the layouts] [trailer: 24 bytes]``. The first member goes
-out as it is to a client that takes gzip.
+out as it is to a client that takes gzip; the second also says whose series it is.
 """
 
 from __future__ import annotations
@@ -10,17 +10,22 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dataset.dicom_json import to_json
 from dataset.frames import FrameTable, frame_table
 from dataset.part10 import parse_head
+from dataset.syntax import is_deflated
 from kernel.errors import AppError, Invalid
 
 _TRAILER = struct.Struct("<8sQQ")
 _MAGIC = b"YYMETA01"
+FORMAT = 1
+
+_UNREADABLE = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError)
 
 # Bulk data are named relative to the server's root, so that the same bytes are right for every
 # resource they are part of (PS3.18 F.2.6); DICOMweb is always served there.
@@ -40,6 +45,17 @@ class InstanceMetadata:
     frames: list[list[tuple[int, int]]] | None
 
 
+@dataclass(frozen=True, slots=True)
+class MetadataHead:
+    """Whose series a metadata object describes, and when it was made."""
+
+    owner_id: int
+    study_instance_uid: str
+    series_instance_uid: str
+    created_ms: int
+    format: int = FORMAT
+
+
 def describe(
     part10: bytes | memoryview,
     study_instance_uid: str,
@@ -48,7 +64,7 @@ def describe(
 ) -> InstanceMetadata:
     """Metadata and frame table of one stored Part 10 file.
 
-    An instance whose elements cannot be read to their end still has what was read by its UIDs.
+    An instance whose elements cannot be read to their end has what was read, and its UIDs.
     """
     head = parse_head(part10)
     if head is None:
@@ -63,15 +79,17 @@ def describe(
         del tag, vr, offset, length
         return base + path
 
-    try:
-        dataset = to_json(body, head.transfer_syntax_uid, bulk=bulk)
-    except AppError:
-        dataset = {
-            "00080018": {"vr": "UI", "Value": [sop_instance_uid]},
-            "0020000D": {"vr": "UI", "Value": [study_instance_uid]},
-            "0020000E": {"vr": "UI", "Value": [series_instance_uid]},
-        }
+    damage: list[Invalid] = []
+    dataset = to_json(body, head.transfer_syntax_uid, bulk=bulk, damage=damage)
+    for tag, uid in (
+        ("00080018", sop_instance_uid),
+        ("0020000D", study_instance_uid),
+        ("0020000E", series_instance_uid),
+    ):
+        dataset.setdefault(tag, {"vr": "UI", "Value": [uid]})
     dataset["00083002"] = {"vr": "UI", "Value": [head.transfer_syntax_uid]}
+    if is_deflated(head.transfer_syntax_uid):  # its frames are no byte ranges of the file
+        return InstanceMetadata(sop_instance_uid, dataset, None)
     try:
         table = frame_table(body, head.transfer_syntax_uid)
     except AppError:
@@ -85,10 +103,10 @@ def _shifted(table: FrameTable | None, by: int) -> list[list[tuple[int, int]]] |
     return [[(offset + by, length) for offset, length in frame] for frame in table.frames]
 
 
-def pack_metadata(instances: Sequence[InstanceMetadata]) -> bytes:
+def pack_metadata(head: MetadataHead, instances: Sequence[InstanceMetadata]) -> bytes:
     """The metadata object of a series."""
     datasets = _gzip([instance.dataset for instance in instances])
-    layouts = _gzip([_layout(instance) for instance in instances])
+    layouts = _gzip({**asdict(head), "layouts": [_layout(instance) for instance in instances]})
     return datasets + layouts + _TRAILER.pack(_MAGIC, len(datasets), len(layouts))
 
 
@@ -106,17 +124,38 @@ def split_metadata(raw: bytes) -> tuple[bytes, bytes]:
 
 
 def unpack_metadata(raw: bytes) -> list[InstanceMetadata]:
-    """What `pack_metadata` packed."""
+    """The instances that `pack_metadata` packed; raises `Invalid('metadata.damaged')`."""
     first, second = split_metadata(raw)
-    datasets = json.loads(gzip.decompress(first))
-    layouts = json.loads(gzip.decompress(second))
-    return [
-        InstanceMetadata(layout["uid"], dataset, _frames(layout))
-        for dataset, layout in zip(datasets, layouts, strict=True)
-    ]
+    try:
+        datasets = json.loads(gzip.decompress(first))
+        layouts = json.loads(gzip.decompress(second))["layouts"]
+        return [
+            InstanceMetadata(layout["uid"], dataset, _frames(layout))
+            for dataset, layout in zip(datasets, layouts, strict=True)
+        ]
+    except _UNREADABLE as error:
+        raise Invalid(
+            "metadata.damaged", "a metadata object is damaged: {why}", why=str(error)
+        ) from error
 
 
-def _gzip(value: list[Any]) -> bytes:
+def read_head(raw: bytes) -> tuple[MetadataHead, list[str]]:
+    """Whose metadata these are, and the SOP Instance UIDs described.
+
+    Raises `Invalid('metadata.damaged')`.
+    """
+    _, second = split_metadata(raw)
+    try:
+        tree = json.loads(gzip.decompress(second))
+        uids = [layout["uid"] for layout in tree.pop("layouts")]
+        return MetadataHead(**tree), uids
+    except _UNREADABLE as error:
+        raise Invalid(
+            "metadata.damaged", "a metadata object is damaged: {why}", why=str(error)
+        ) from error
+
+
+def _gzip(value: Any) -> bytes:
     words = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return gzip.compress(words.encode(), 6, mtime=0)
 

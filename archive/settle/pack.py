@@ -47,6 +47,7 @@ class ManifestEntry:
     received_ms: int
     reason: str = ""  # of a quarantined one, or the relation of a version
     detail: str = ""
+    order: int = 0  # ranks what was received in the same millisecond
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import ScalarSelect, Table, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.index.tables import (
@@ -14,13 +14,20 @@ from archive.index.tables import (
     instance_version,
     pack,
     pack_copy,
+    quarantine,
     series,
     study,
     uid_code,
 )
 from archive.settle.build import Source
-from archive.settle.pack import ManifestEntry
+from archive.settle.pack import EntryKind, ManifestEntry
 
+LEASE_MS = 6 * 3600 * 1000
+_TABLES: dict[EntryKind, Table] = {
+    "instance": instance,
+    "version": instance_version,
+    "quarantine": quarantine,
+}
 _class_code = uid_code.alias("class_code")
 _syntax_code = uid_code.alias("syntax_code")
 
@@ -36,6 +43,7 @@ class SeriesToSettle:
     series_instance_uid: str
     metadata_pack_id: int | None
     pack_version: int
+    unsettled: int
 
 
 async def due(
@@ -66,6 +74,7 @@ async def load_series(session: AsyncSession, series_id: int) -> SeriesToSettle |
             series.c.series_instance_uid,
             series.c.metadata_pack_id,
             series.c.pack_version,
+            series.c.unsettled,
         )
         .join(study, study.c.id == series.c.study_fk)
         .where(series.c.id == series_id)
@@ -118,6 +127,7 @@ def _of(table: Any, *more: Any) -> Any:
             uid,
             _class_code.c.uid,
             _syntax_code.c.uid,
+            table.c.received_ms,
             relation,
         )
         .select_from(table)
@@ -129,7 +139,7 @@ def _of(table: Any, *more: Any) -> Any:
 
 
 def _source(row: Any, kind: Any, found: SeriesToSettle) -> Source:
-    row_id, pack_id, store, key, offset, length, uid, class_uid, syntax, relation = row
+    row_id, pack_id, store, key, offset, length, uid, class_uid, syntax, received, relation = row
     return Source(
         row_id,
         kind,
@@ -143,6 +153,7 @@ def _source(row: Any, kind: Any, found: SeriesToSettle) -> Source:
         uid,
         class_uid,
         syntax,
+        received,
         reason=relation or "",
     )
 
@@ -150,33 +161,33 @@ def _source(row: Any, kind: Any, found: SeriesToSettle) -> Source:
 async def begin_pack(
     session: AsyncSession,
     kind: str,
-    found: SeriesToSettle,
-    store: str,
-    key: str,
-    now_ms: int,
-    lease_ms: int,
+    owner_id: int,
+    series_id: int | None,
+    place: tuple[str, str],
+    created_ms: int,
 ) -> int:
-    """The `pack` row, in state writing, that precedes any byte of an object."""
+    """The `pack` row, in state writing, that precedes any byte of an object at (store, key)."""
     row = (
         insert(pack)
         .values(
             kind=kind,
             state="writing",
-            owner_id=found.owner_id,
-            series_fk=found.id,
-            created_ms=now_ms,
-            lease_ms=now_ms + lease_ms,
+            owner_id=owner_id,
+            series_fk=series_id,
+            created_ms=created_ms,
+            lease_ms=created_ms + LEASE_MS,
         )
         .returning(pack.c.id)
     )
     pack_id = (await session.execute(row)).scalar_one()
+    store, key = place
     await session.execute(
         insert(pack_copy).values(pack_id=pack_id, store=store, key=key, node_id="", state="good")
     )
     return int(pack_id)
 
 
-async def finish_pack(session: AsyncSession, pack_id: int, size: int, sha256: bytes | None) -> None:
+async def finish_pack(session: AsyncSession, pack_id: int, size: int, sha256: bytes) -> None:
     """The object is durable: its row is live."""
     await session.execute(
         update(pack)
@@ -200,7 +211,7 @@ async def switch(
     """Point rows at their new place; returns how many instances were still where they were read."""
     moved = 0
     for source, entry in placed:
-        table = instance if source.kind == "instance" else instance_version
+        table = _TABLES[source.kind]
         result = await session.execute(
             update(table)
             .where(
@@ -215,27 +226,65 @@ async def switch(
     return moved
 
 
-async def order(session: AsyncSession, series_id: int) -> list[str]:
-    """The SOP Instance UIDs of a series in their order, those in the journal left out."""
-    rows = await session.scalars(
-        select(instance.c.sop_instance_uid)
-        .join(pack, pack.c.id == instance.c.pack_id)
-        .where(instance.c.series_fk == series_id, pack.c.kind == "pack")
+async def settled_instances(session: AsyncSession, found: SeriesToSettle) -> list[Source]:
+    """The instances of a series that lie in packs, in their order."""
+    rows = await session.execute(
+        _of(instance)
+        .where(instance.c.series_fk == found.id, pack.c.kind == "pack")
         .order_by(instance.c.instance_number, instance.c.sop_instance_uid)
     )
-    return list(rows.all())
+    return [_source(row, "instance", found) for row in rows]
 
 
-async def place_of(session: AsyncSession, pack_id: int) -> tuple[str, str] | None:
-    """Store and key of a pack's good copy."""
+async def latest_metadata(session: AsyncSession, series_id: int) -> tuple[str, str, int] | None:
+    """The newest metadata object of a series, in use or not: store, key, time of its making."""
     row = (
         await session.execute(
-            select(pack_copy.c.store, pack_copy.c.key).where(
-                pack_copy.c.pack_id == pack_id, pack_copy.c.state == "good"
+            select(pack_copy.c.store, pack_copy.c.key, pack.c.created_ms)
+            .join(pack, pack.c.id == pack_copy.c.pack_id)
+            .where(
+                pack.c.series_fk == series_id,
+                pack.c.kind == "metadata",
+                pack.c.state != "writing",
+                pack_copy.c.state == "good",
             )
+            .order_by(pack.c.created_ms.desc(), pack.c.id.desc())
+            .limit(1)
         )
     ).first()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else (row[0], row[1], row[2])
+
+
+async def take_metadata(session: AsyncSession, found: SeriesToSettle, pack_id: int) -> bool:
+    """Make `pack_id` the metadata of a series, unless the series changed since it was loaded.
+
+    Whatever is left in the journal is counted anew: the series is settled when this is committed,
+    not before, so that a crash leaves it due.
+    """
+    locked = select(series.c.pack_version).where(series.c.id == found.id).with_for_update()
+    if await session.scalar(locked) != found.pack_version:
+        return False
+    await session.execute(
+        update(series)
+        .where(series.c.id == found.id)
+        .values(
+            metadata_pack_id=pack_id,
+            pack_version=found.pack_version + 1,
+            unsettled=waiting(found.id),
+        )
+    )
+    return True
+
+
+def waiting(series_id: int) -> ScalarSelect[int]:
+    """How many instances of a series lie in the journal."""
+    return (
+        select(func.count())
+        .select_from(instance)
+        .join(pack, pack.c.id == instance.c.pack_id)
+        .where(instance.c.series_fk == series_id, pack.c.kind == "journal")
+        .scalar_subquery()
+    )
 
 
 async def live_packs(session: AsyncSession, series_id: int) -> list[tuple[int, int, int]]:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Sequence
 
 import structlog
-from sqlalchemy import case, exists, select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.index.tables import instance, instance_version, pack, series, study
 from archive.settle import rows
 from archive.settle.build import Built, Source, build_pack, write_metadata
+from archive.settle.metadata import InstanceMetadata, MetadataHead
 from archive.settle.pack import Manifest, read_manifest
 from archive.settle.rows import SeriesToSettle
 from archive.store.service import Stores, new_key, open_stores
@@ -35,7 +36,7 @@ PACK_FILES = 4000  # instances in one pack at most
 MOST_PACKS = 8  # of one series before they are merged
 DEAD_SHARE = 0.2
 SWITCH_ROWS = 200  # in one transaction: a sender never waits longer than that takes
-LEASE_MS = 6 * 3600 * 1000
+RENEWALS = 5  # of metadata in a row, where the series keeps changing
 _SERIES_AT_ONCE = 20
 _POLL_S = 0.5
 
@@ -109,7 +110,33 @@ class Settler:
             if damaged:
                 self._blocked[series_id] = time.monotonic() + 3600
                 return
+        if found.unsettled and not await self._out_of_reach(found):
+            await self._renew_metadata(found, [])  # a settling broke off after its last switch
         await self._merge(series_id)
+
+    async def _out_of_reach(self, found: SeriesToSettle) -> bool:
+        """Whether a series waits for bytes that have no good copy now; it is tried again later."""
+        async with self._database.session(_SCOPE) as session:
+            waits = bool(await session.scalar(select(rows.waiting(found.id))))
+        if waits:
+            self._blocked[found.id] = time.monotonic() + 300
+        return waits
+
+    async def refresh_metadata(self, series_id: int) -> None:
+        """Write the metadata object of a series anew, and packs that are mostly dead again."""
+        async with self._database.session(_SCOPE) as session:
+            found = await rows.load_series(session, series_id)
+        if found is not None:
+            await self._renew_metadata(found, [])
+            await self._merge(series_id)
+
+    async def rewrite(self, series_id: int, sources: Sequence[Source]) -> None:
+        """Copy `sources`, stored files of a series, into a new pack and switch to it."""
+        async with self._database.session(_SCOPE) as session:
+            found = await rows.load_series(session, series_id)
+        if found is not None and sources:
+            await asyncio.to_thread(self._attach_entries, sources)
+            await self._write(found, sources)
 
     async def complete_studies(self) -> int:
         """Say of studies that came to rest that they are settled."""
@@ -144,11 +171,14 @@ class Settler:
     async def _write(self, found: SeriesToSettle, sources: Sequence[Source]) -> int:
         """Make a pack of `sources` and switch to it; returns how many were damaged."""
         key = new_key("packs", ".dcmpack")
-        store = self._stores.objects.name
+        created = now_ms()
+        place = (self._stores.objects.name, key)
         async with self._database.session(_SCOPE, write=True) as session:
-            pack_id = await rows.begin_pack(session, "pack", found, store, key, now_ms(), LEASE_MS)
+            pack_id = await rows.begin_pack(
+                session, "pack", found.owner_id, found.id, place, created
+            )
         built = await asyncio.to_thread(
-            build_pack, self._stores, key, found.owner_id, now_ms(), sources
+            build_pack, self._stores, key, found.owner_id, created, sources
         )
         for source, why in built.damaged:
             _log.error("stored_bytes_damaged", instance_id=source.row_id, why=why)
@@ -162,59 +192,49 @@ class Settler:
         old = {source.pack_id for source, _ in built.placed}
         for at in range(0, len(built.placed), SWITCH_ROWS):
             part = built.placed[at : at + SWITCH_ROWS]
-            fresh = sum(s.kind == "instance" and s.entry is None for s, _ in part)
             async with self._database.session(_SCOPE, write=True) as session:
-                moved = await rows.switch(session, part, pack_id)
-                left = series.c.unsettled - (moved if fresh else 0)
-                await session.execute(
-                    update(series)
-                    .where(series.c.id == found.id)
-                    .values(unsettled=case((left > 0, left), else_=0))
-                )
-        await self._renew_metadata(found, built)
-        await self._retire_packs(old)
+                await rows.switch(session, part, pack_id)
+        await self._renew_metadata(found, built.metadata)
+        await self._retire_packs(old | {pack_id})
 
-    async def _renew_metadata(self, found: SeriesToSettle, built: Built) -> None:
-        async with self._database.session(_SCOPE) as session:
-            place = (
-                await rows.place_of(session, found.metadata_pack_id)
-                if found.metadata_pack_id is not None
-                else None
-            )
-            order = await rows.order(session, found.id)
+    async def _renew_metadata(
+        self, found: SeriesToSettle, fresh: Sequence[InstanceMetadata]
+    ) -> None:
+        """Write the metadata object of a series; once more where the series changed meanwhile."""
+        current: SeriesToSettle | None = found
+        for _ in range(RENEWALS):
+            if current is None or await self._renewed(current, fresh):
+                return
+            async with self._database.session(_SCOPE) as session:
+                current = await rows.load_series(session, found.id)
+        _log.warning("metadata_waits", series_id=found.id)
+
+    async def _renewed(self, found: SeriesToSettle, fresh: Sequence[InstanceMetadata]) -> bool:
         key = new_key("metadata", ".dcmmeta")
-        store = self._stores.objects.name
+        created = now_ms()
+        place = (self._stores.objects.name, key)
+        async with self._database.session(_SCOPE) as session:
+            old = await rows.latest_metadata(session, found.id)
+            settled = await rows.settled_instances(session, found)
         async with self._database.session(_SCOPE, write=True) as session:
             pack_id = await rows.begin_pack(
-                session, "metadata", found, store, key, now_ms(), LEASE_MS
+                session, "metadata", found.owner_id, found.id, place, created
             )
-        size = await asyncio.to_thread(self._write_metadata, key, place, built, order)
+        uids = (found.study_instance_uid, found.series_instance_uid)
+        head = MetadataHead(found.owner_id, *uids, created)
+        size, sha256 = await asyncio.to_thread(
+            write_metadata, self._stores, key, head, old, fresh, settled
+        )
         async with self._database.session(_SCOPE, write=True) as session:
-            await rows.finish_pack(session, pack_id, size, None)
-            await session.execute(
-                update(series)
-                .where(series.c.id == found.id)
-                .values(metadata_pack_id=pack_id, pack_version=series.c.pack_version + 1)
-            )
+            await rows.finish_pack(session, pack_id, size, sha256)
+            if not await rows.take_metadata(session, found, pack_id):
+                await rows.kill_pack(session, pack_id, now_ms())
+                return False
             if found.metadata_pack_id is not None:
                 await rows.kill_pack(session, found.metadata_pack_id, now_ms())
-            payload = {
-                "study_instance_uid": found.study_instance_uid,
-                "series_instance_uid": found.series_instance_uid,
-            }
-            await emit(
-                session,
-                SERIES_SETTLED,
-                payload,
-                owner_id=found.owner_id,
-                key=found.series_instance_uid,
-            )
-
-    def _write_metadata(
-        self, key: str, place: tuple[str, str] | None, built: Built, order: Sequence[str]
-    ) -> int:
-        old = self._stores.named(place[0]).read(place[1]) if place is not None else None
-        return write_metadata(self._stores, key, old, built.metadata, order)
+            payload = dict(zip(("study_instance_uid", "series_instance_uid"), uids, strict=True))
+            await emit(session, SERIES_SETTLED, payload, owner_id=found.owner_id, key=uids[1])
+        return True
 
     async def _retire_packs(self, pack_ids: set[int]) -> None:
         """Packs that nobody points at any more are on their way out; segments go by the sweep."""
