@@ -6,6 +6,9 @@ This module adds JPEG-LS, JPEG lossless and 12-bit JPEG from imagecodecs as a py
 
 from __future__ import annotations
 
+import struct
+import zlib
+from dataclasses import replace
 from typing import Any, cast
 
 import imagecodecs
@@ -14,15 +17,21 @@ from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder, DecodeRunner, get_decoder
 from pydicom.uid import (
+    ExplicitVRLittleEndian,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    RLELossless,
 )
 
 from dicomweb.pixels.frame import CannotDisplay, FrameSpec
+from dicomweb.pixels.native import decode_native
 from kernel.i18n.catalog import marked
+
+DEFLATED_IMAGE_FRAME = "1.2.840.10008.1.2.8.1"
+RLE_HEADER_BYTES = 64
 
 PLUGIN = "imagecodecs"
 PLUGIN_SYNTAXES = (
@@ -71,6 +80,10 @@ def decode(codestream: bytes, spec: FrameSpec) -> tuple[NDArray[np.generic], str
         CannotDisplay: `pixels.syntax`, `pixels.corrupt`, `pixels.memory`.
     """
     spec.check()
+    if spec.transfer_syntax_uid == DEFLATED_IMAGE_FRAME:
+        return _as_native(_inflated(codestream, spec), spec)
+    if spec.transfer_syntax_uid == RLELossless and spec.bits_allocated == 1:
+        return _as_native(_packed_bits(codestream), spec)
     decoder = _decoder(spec)
     options: dict[str, Any] = {
         "number_of_frames": 1,
@@ -92,12 +105,37 @@ def decode(codestream: bytes, spec: FrameSpec) -> tuple[NDArray[np.generic], str
             "pixels.memory", marked("Decoding this frame needs more memory than allowed.")
         ) from error
     except Exception as error:
-        raise CannotDisplay(
-            "pixels.corrupt",
-            marked("The compressed pixel data cannot be decoded: {detail}"),
-            detail=_first_line(error),
-        ) from error
+        raise _corrupt(error) from error
     return array, str(properties["photometric_interpretation"])
+
+
+def _as_native(data: bytes, spec: FrameSpec) -> tuple[NDArray[np.generic], str]:
+    return decode_native(data, replace(spec, transfer_syntax_uid=ExplicitVRLittleEndian))
+
+
+def _inflated(data: bytes, spec: FrameSpec) -> bytes:
+    """A frame of Deflated Image Frame Compression (PS3.5 A.4.14), not longer than it should be."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, (spec.frame_bits + 7) // 8)
+    except zlib.error as error:
+        raise _corrupt(error) from error
+
+
+def _packed_bits(data: bytes) -> bytes:
+    """The one segment of an RLE frame with Bits Allocated 1 (PS3.5 Annex G)."""
+    try:
+        (start,) = struct.unpack_from("<4xI", data)
+        return bytes(imagecodecs.packbits_decode(data[max(start, RLE_HEADER_BYTES) :]))
+    except (ValueError, RuntimeError, struct.error) as error:
+        raise _corrupt(error) from error
+
+
+def _corrupt(error: Exception) -> CannotDisplay:
+    return CannotDisplay(
+        "pixels.corrupt",
+        marked("The compressed pixel data cannot be decoded: {detail}"),
+        detail=_first_line(error),
+    )
 
 
 def _decoder(spec: FrameSpec) -> Decoder:
