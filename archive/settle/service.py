@@ -18,8 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from archive.index.tables import instance, instance_version, pack, series, study
 from archive.settle import rows
 from archive.settle.build import Built, Source, build_pack, write_metadata
+from archive.settle.clock import now_ms
 from archive.settle.metadata import InstanceMetadata, MetadataHead
 from archive.settle.pack import Manifest, read_manifest
+from archive.settle.quarantine import settle_quarantine
 from archive.settle.rows import SeriesToSettle
 from archive.store.service import Stores, new_key, open_stores
 from kernel.db.database import Database
@@ -39,14 +41,10 @@ SWITCH_ROWS = 200  # in one transaction: a sender never waits longer than that t
 RENEWALS = 5  # of metadata in a row, where the series keeps changing
 _SERIES_AT_ONCE = 20
 _POLL_S = 0.5
+_QUARANTINE_POLL_S = 30.0
 
 _log = structlog.get_logger(__name__)
 _SCOPE = Scope.system("settle")
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000
 
 
 class Settler:
@@ -57,6 +55,8 @@ class Settler:
         self._database = database
         self._stores = stores or open_stores(settings)
         self._blocked: dict[int, float] = {}  # series id → not before (monotonic)
+        self._quarantine_at = 0.0  # not before (monotonic)
+        self._damaged: set[int] = set()  # quarantine row ids
 
     async def run(self) -> None:
         """Work until cancelled; an outage of a store is waited out."""
@@ -64,11 +64,20 @@ class Settler:
             try:
                 worked = await self.settle_due()
                 worked += await self.complete_studies()
+                worked += await self._settle_quarantine()
             except AppError as error:
                 _log.warning("settle_waits", code=error.code, why=str(error))
                 worked = 0
             if not worked:
                 await asyncio.sleep(_POLL_S)
+
+    async def _settle_quarantine(self) -> int:
+        if time.monotonic() < self._quarantine_at:
+            return 0
+        moved = await settle_quarantine(self._database, self._stores, self._damaged)
+        if not moved:
+            self._quarantine_at = time.monotonic() + _QUARANTINE_POLL_S
+        return moved
 
     async def settle_due(self, *, everything: bool = False) -> int:
         """Settle the series that are due now (all with `everything`); returns how many were."""

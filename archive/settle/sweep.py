@@ -11,7 +11,7 @@ import asyncio
 from sqlalchemy import delete, exists, select, update
 
 from archive.index.tables import instance, instance_version, pack, pack_copy, quarantine, series
-from archive.settle.service import now_ms
+from archive.settle.clock import now_ms
 from archive.store.service import Stores
 from kernel.db.database import Database
 from kernel.scope import Scope

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import and_, delete, select, update
 
 from archive.index.tables import instance, instance_version, pack_copy
-from archive.settle.service import now_ms
+from archive.settle.clock import now_ms
 from archive.store.service import Stores
 from dataset.compare import compare
 from dataset.part10 import parse_head
