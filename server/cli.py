@@ -278,3 +278,7 @@ def _say_summary(summary: Summary) -> None:
     for title, reasons in (("refused", summary.refused), ("skipped", summary.skipped)):
         for why, number in reasons.most_common():
             click.echo(f"  {title} {number}: {why} (for example {summary.examples[why]})")
+
+
+if __name__ == "__main__":
+    main()
