@@ -71,12 +71,14 @@ class JobContext:
         if self.cancelled:
             raise JobCancelled
 
-    def fresh_progress(self) -> dict[str, Any]:
-        """Columns that changed since the last call."""
-        if self._progress == self._written:
-            return {}
-        self._written = self._progress
-        return dict(zip(("done", "total", "note"), self._written, strict=True))
+    def columns(self) -> dict[str, Any]:
+        """The progress as columns; written at the end in any case, a heartbeat may be late."""
+        return dict(zip(("done", "total", "note"), self._progress, strict=True))
+
+    def fresh_columns(self) -> dict[str, Any]:
+        """The same when it changed since the last call, else nothing."""
+        changed, self._written = self._progress != self._written, self._progress
+        return self.columns() if changed else {}
 
 
 JobHandler = Callable[[JobContext], Awaitable[Mapping[str, Any] | None]]
@@ -207,7 +209,7 @@ class Jobs:
         result: str = "{}",
         progress: JobContext | None = None,
     ) -> None:
-        last = progress.fresh_progress() if progress else {}
+        last = progress.columns() if progress else {}
         change = self._mine(job_id).values(
             state=state,
             finished_at=time.time(),
@@ -227,7 +229,7 @@ class Jobs:
             lease_until=None,
             due_at=time.time() + pause,
             attempts=job.c.attempts - (0 if count else 1),
-            **context.fresh_progress(),
+            **context.columns(),
         )
         async with self._database.session(_SCOPE, write=True) as session:
             await session.execute(change)
@@ -254,7 +256,7 @@ class Jobs:
     async def _beat_one(
         self, context: JobContext, task: "asyncio.Task[None]", *, renew: bool
     ) -> None:
-        columns = context.fresh_progress()
+        columns = context.fresh_columns()
         if columns or renew:
             change = self._mine(context.job_id).values(
                 lease_until=time.time() + self._lease_s, **columns

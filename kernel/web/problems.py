@@ -35,6 +35,16 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "web.too_large": 413,  # 15.5.14
     "web.host": 421,  # 15.5.20
     "storage.full": 507,  # RFC 4918 11.5
+    # What cannot be displayed has no representation that could be accepted.
+    "pixels.attributes": 406,
+    "pixels.corrupt": 406,
+    "pixels.memory": 406,
+    "pixels.none": 406,
+    "pixels.syntax": 406,
+    "pixels.time": 406,
+    "pixels.too_large": 406,
+    "pixels.truncated": 406,
+    "pixels.unclear": 406,
 }
 TITLES: Mapping[int, str] = {
     400: marked("The request cannot be understood"),
