@@ -27,6 +27,7 @@ from archive.journal.record import (
     pack_header,
 )
 from archive.journal.segment import Buffer, OpenSegment, OsSegmentFile, Segment
+from dataset.names import PersonName, name_keys
 from dataset.part10 import file_head
 from dataset.scanner import Scanner, ScanResult, scan
 from kernel.db.database import Database
@@ -295,6 +296,7 @@ class IncomingStream:
 
 def _prepare(folder: Path, settings: Settings) -> str:
     folder.mkdir(parents=True, exist_ok=True)
+    name_keys(PersonName("Wang", "王"))  # loads the pinyin table before the first sender waits
     return node_id(settings)
 
 
