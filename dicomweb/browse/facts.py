@@ -1,4 +1,4 @@
-"""What a page says about a patient, a study and a series, read from a DICOM JSON data set (PS3.18 F)."""
+"""What a page says about a patient, a study and a series, read from DICOM JSON (PS3.18 F)."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from kernel.i18n import marked
+from dicomweb.browse.kinds import WITHOUT_IMAGES
+from kernel.i18n.catalog import marked
 
 Dataset = Mapping[str, Any]
 
@@ -30,7 +31,7 @@ class Age:
 
 @dataclass(frozen=True, slots=True)
 class PatientFacts:
-    """One patient as a study shows it; `name` is the one to read first, `other_name` its Latin form."""
+    """One patient as a study shows it; `name` is read first, `other_name` is its Latin form."""
 
     name: str
     other_name: str
@@ -57,6 +58,11 @@ class StudyFacts:
     instances: int
     arrived_at: datetime | None
     arriving: bool
+
+    @property
+    def is_pictured(self) -> bool:
+        """Whether a thumbnail can be expected."""
+        return not self.modalities or bool(set(self.modalities) - WITHOUT_IMAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,7 @@ def patient_facts(dataset: Dataset) -> PatientFacts:
 def study_facts(
     dataset: Dataset, arrived_at: datetime | None, now: datetime, quiet_s: float
 ) -> StudyFacts:
-    """A study as found by the catalogue; it is arriving until it was quiet for `quiet_s` seconds."""
+    """A study as found by the catalogue; it arrives until it was quiet for `quiet_s` seconds."""
     seen = arrived_at.replace(tzinfo=UTC) if arrived_at and not arrived_at.tzinfo else arrived_at
     return StudyFacts(
         study_instance_uid=text(dataset, "0020000D"),

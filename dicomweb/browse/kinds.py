@@ -4,16 +4,18 @@ SOP classes are those of PS3.4 B.5. Words are English msgids.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
-from kernel.i18n import marked
+from kernel.i18n.catalog import marked
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of object that is no image: its name, and what to know about it."""
+    """A kind of object that is no image: its name, what to know about it, how it can be shown."""
 
     name: str
     explanation: str
+    shows: Literal["", "report", "document"] = ""
 
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -23,29 +25,30 @@ KINDS: dict[str, Kind] = {
     "88.59": Kind(
         marked("Key object selection"),
         marked("A list of images that somebody marked as important, with a reason."),
+        "report",
     ),
     "88.67": Kind(
         marked("Radiation dose report"),
         marked("The dose of each irradiation, written by the device as a structured report."),
+        "report",
     ),
     "88.": Kind(
         marked("Structured report"),
-        marked("Findings or measurements as coded text; its elements show the content."),
+        marked("Findings or measurements as coded text."),
+        "report",
     ),
     "104.1": Kind(
-        marked("PDF document"), marked("A document that was stored inside the study.")
+        marked("PDF document"),
+        marked("A document that was stored inside the study."),
+        "document",
     ),
-    "104.2": Kind(
-        marked("CDA document"), marked("A document that was stored inside the study.")
-    ),
+    "104.2": Kind(marked("CDA document"), marked("A document that was stored inside the study.")),
     "104.": Kind(marked("3D model"), _NOTHING_TO_SHOW),
     "11.": Kind(
         marked("Presentation state"),
         marked("How somebody set up images of this study: window, zoom, marks."),
     ),
-    "9.": Kind(
-        marked("Waveform"), marked("Curves over time, for example an electrocardiogram.")
-    ),
+    "9.": Kind(marked("Waveform"), marked("Curves over time, for example an electrocardiogram.")),
     "481.3": Kind(
         marked("Radiotherapy structures"),
         marked("Outlines of organs and targets for radiotherapy planning."),
@@ -80,6 +83,38 @@ MODALITIES: dict[str, str] = {
     "SC": marked("Secondary capture"),
     "OT": marked("Other"),
 }
+
+WITHOUT_IMAGES = frozenset(
+    {
+        "SR",
+        "KO",
+        "PR",
+        "DOC",
+        "REG",
+        "FID",
+        "HC",
+        "PLAN",
+        "RTPLAN",
+        "RTSTRUCT",
+        "RTRECORD",
+        "AU",
+        "ECG",
+        "EPS",
+        "EEG",
+        "EMG",
+        "EOG",
+        "HD",
+        "RESP",
+        "RWV",
+        "SMR",
+        "STAIN",
+        "TEXTUREMAP",
+        "M3D",
+        "ANN",
+        "ASMT",
+    }
+)
+"""Modalities (PS3.3 C.7.3.1.1.1) whose objects are no images: no thumbnail is asked for."""
 
 CHIPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ct": (marked("CT"), ("CT",)),

@@ -3,36 +3,43 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
+from pydicom.uid import EncapsulatedPDFStorage
 
 from archive.query.domain import Query
 from archive.retrieve.domain import StoredInstance
 from dataset.refs import InstanceRef, SeriesRef, StudyRef, parse_uid
-from dicomweb.browse.facts import series_facts, study_facts
+from dicomweb.browse.facts import series_facts, study_facts, text
 from dicomweb.browse.kinds import CHIPS
+from dicomweb.browse.report import report_lines
 from dicomweb.browse.search_form import PERIODS, SearchForm, read_form, to_query
 from dicomweb.browse.stacks import group_by_series, series_stacks, stack_data
 from dicomweb.browse.tag_rows import tag_rows
-from dicomweb.browse.words import HELP, UPLOAD_WORDS, VIEWER_WORDS, page_words, script_words
+from dicomweb.browse.words import HELP, UPLOAD_WORDS, VIEWER_WORDS, PageWords, script_words
 from dicomweb.browse.zip_stream import zip_stream
 from dicomweb.requests import instance_of
+from dicomweb.retrieve.bulkdata import read_value
 from dicomweb.services import CATALOG, READER
-from kernel.errors import Invalid, fill
-from kernel.i18n import translate
+from kernel.errors import Invalid, NotFound
+from kernel.i18n.catalog import translate
 from kernel.settings import Settings
-from kernel.web.app import SETTINGS
 from kernel.web.guard import requires, scope_of
-from kernel.web.pages import language_of, render
+from kernel.web.language import SETTINGS, language_of
+from kernel.web.pages import add_templates, render
 
 ARRIVING_S = 60.0
 MOST_SERIES = 2000
+ENCAPSULATED_DOCUMENT = "00420011"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def setup(app: web.Application) -> None:
-    """Add the pages."""
+    """Add the pages; `dicomweb.routes.setup` gives them the catalogue and the reader."""
+    add_templates(app, TEMPLATES)
     series = "/studies/{study}/series/{series}"
     instance = series + "/instances/{instance}"
     app.router.add_get("/", home)
@@ -43,6 +50,8 @@ def setup(app: web.Application) -> None:
     app.router.add_get("/studies/{study}/download", download_study)
     app.router.add_get(series + "/stacks/{stack}", stack_members)
     app.router.add_get(instance + "/elements", instance_elements)
+    app.router.add_get(instance + "/report", instance_report)
+    app.router.add_get(instance + "/document", instance_document)
     app.router.add_get(instance + "/download", download_instance)
 
 
@@ -60,7 +69,7 @@ async def studies_page(request: web.Request) -> web.Response:
     context |= {
         "periods": PERIODS,
         "chips": CHIPS,
-        "words": script_words(UPLOAD_WORDS, lang),
+        "script_words": script_words(UPLOAD_WORDS, lang),
     }
     return render(request, "browse/studies.html", context)
 
@@ -88,8 +97,8 @@ async def _found(request: web.Request, form: SearchForm) -> dict[str, Any]:
     try:
         page = await request.app[CATALOG].search(scope_of(request), to_query(form, today))
     except Invalid as error:
-        lang = language_of(request)
-        return context | {"problem": fill(translate(error.message, lang), error.fields)}
+        problem = translate(error.message, language_of(request), **error.fields)
+        return context | {"problem": problem}
     context["studies"] = [
         study_facts(match.dataset, match.received_at, now, ARRIVING_S) for match in page.matches
     ]
@@ -98,8 +107,8 @@ async def _found(request: web.Request, form: SearchForm) -> dict[str, Any]:
 
 
 def _context(request: web.Request, today: date) -> dict[str, Any]:
-    words = page_words(language_of(request), today)
-    return {**words, "node": _node(request, request.app[SETTINGS])}
+    words = PageWords(language_of(request), today)
+    return {"words": words, "node": _node(request, request.app[SETTINGS])}
 
 
 def _node(request: web.Request, settings: Settings) -> dict[str, str]:
@@ -125,14 +134,16 @@ async def study_page(request: web.Request) -> web.Response:
     members = group_by_series(instances)
     lang = language_of(request)
     facts = [series_facts(entry.dataset) for entry in listed.matches]
+    institution = next((text(each.dataset, "00080080") for each in listed.matches), "")
     context = _context(request, now.astimezone().date()) | {
         "study": study_facts(study.dataset, study.received_at, now, ARRIVING_S),
         "series": [
             series_stacks(fact, members.get(fact.series_instance_uid, [])) for fact in facts
         ],
+        "institution": institution,
         "instances": len(instances),
         "help": [(translate(keys, lang), translate(meaning, lang)) for keys, meaning in HELP],
-        "words": script_words(VIEWER_WORDS, lang),
+        "script_words": script_words(VIEWER_WORDS, lang),
     }
     return render(request, "browse/study.html", context)
 
@@ -158,6 +169,26 @@ async def instance_elements(request: web.Request) -> web.Response:
 
 
 @requires("archive.study.read")
+async def instance_report(request: web.Request) -> web.Response:
+    """GET …/instances/{instance}/report: the content of a structured report."""
+    ref = instance_of(request)
+    dataset = await request.app[READER].instance_metadata(scope_of(request), ref)
+    return render(request, "browse/report.html", {"lines": report_lines(dataset)})
+
+
+@requires("archive.study.read")
+async def instance_document(request: web.Request) -> web.Response:
+    """GET …/instances/{instance}/document: the PDF file inside an object (PS3.3 C.24.2)."""
+    reader = request.app[READER]
+    [instance, *_] = await reader.find(scope_of(request), instance_of(request))
+    if instance.sop_class_uid != EncapsulatedPDFStorage:
+        raise NotFound("document.not_found", "This object holds no document.")
+    content = await read_value(reader, instance, ENCAPSULATED_DOCUMENT)
+    headers = {"Content-Disposition": "inline", "Cache-Control": "no-store"}
+    return web.Response(body=content, content_type="application/pdf", headers=headers)
+
+
+@requires("archive.study.read")
 async def download_instance(request: web.Request) -> web.StreamResponse:
     """GET …/instances/{instance}/download: the DICOM file as it was received."""
     ref: InstanceRef = instance_of(request)
@@ -180,9 +211,9 @@ async def download_study(request: web.Request) -> web.StreamResponse:
 
 
 def _member_names(instances: list[StoredInstance]) -> list[str]:
-    """File names in a ZIP file: a folder for each series, objects in their order; no names of people."""
+    """File names in a ZIP file: a folder for each series, objects in order, nobody's name."""
     folders: dict[str, int] = {}
-    names = []
+    names: list[str] = []
     for each in instances:
         folder = folders.setdefault(each.series_instance_uid, len(folders) + 1)
         names.append(f"series_{folder:03d}/{len(names) + 1:05d}_{each.sop_instance_uid}.dcm")

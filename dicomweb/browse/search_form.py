@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 from archive.query.domain import Query
 from dicomweb.browse.kinds import CHIPS
-from kernel.i18n import marked
+from kernel.i18n.catalog import marked
 
 PAGE = 30
 _STUDY_DATE, _MODALITIES = 0x00080020, 0x00080061

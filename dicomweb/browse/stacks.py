@@ -55,9 +55,7 @@ def series_stacks(facts: SeriesFacts, instances: Sequence[StoredInstance]) -> Se
     found = SeriesStacks(facts)
     if singles:
         cover = singles[len(singles) // 2].sop_instance_uid
-        found.stacks.append(
-            Stack(facts.series_instance_uid, "images", cover, len(singles))
-        )
+        found.stacks.append(Stack(facts.series_instance_uid, "images", cover, len(singles)))
     for each in images:
         if each.frames > 1:
             uid = each.sop_instance_uid

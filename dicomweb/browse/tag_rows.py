@@ -13,7 +13,7 @@ MOST = 5000
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """One element; `depth` counts the sequences around it, `item` is the item it opens (1-based)."""
+    """One element, or the start of an item (no VR); `depth` counts the sequences around it."""
 
     tag: str
     vr: str

@@ -1,6 +1,6 @@
 """The words of the pages that templates and scripts cannot build by themselves, in one language."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from dicomweb.browse.facts import PatientFacts
@@ -19,9 +19,13 @@ UPLOAD_WORDS = {
     "upload_cancelled": marked("Cancelled."),
     "upload_no_connection": marked("The server could not be reached. Try again."),
     "upload_refused": marked("The server refused it (status {status}, reason {code})."),
-    "upload_a700": marked("The server has no room left. Nothing was lost; try again later."),
+    "upload_a700": marked("The server cannot store it at the moment. Try again later."),
     "upload_a900": marked("It does not match the study it was sent to."),
-    "upload_c000": marked("It is no readable DICOM file."),
+    "upload_part10.not_dicom": marked("It is no DICOM file."),
+    "upload_storage.full": marked(
+        "The server has no room left. Nothing was lost; try again later."
+    ),
+    "upload_c000": marked("Its DICOM data cannot be read."),
     "upload_110": marked("The server could not process it."),
     "upload_122": marked("This kind of object is not accepted."),
 }
@@ -44,6 +48,7 @@ VIEWER_WORDS = {
         "The server could not draw it (status {status}). The object is kept complete."
     ),
     "no_connection": marked("The server could not be reached. Check the connection."),
+    "open_document": marked("Open the document"),
     "download_object": marked("Download this object"),
     "show_elements": marked("Show its elements"),
     "elements_failed": marked("The elements could not be loaded. Try again."),
@@ -66,48 +71,56 @@ HELP = (
 )
 
 
-def page_words(lang: str, today: date) -> dict[str, Callable[..., str]]:
-    """The functions that templates call, bound to `lang`."""
+@dataclass(frozen=True, slots=True)
+class PageWords:
+    """Sentences about studies in one language; `today` is the reader's date."""
 
-    def say(msgid: str, **fields: object) -> str:
-        return translate(msgid, lang, **fields)
+    lang: str
+    today: date
 
-    def patient_line(patient: PatientFacts) -> str:
-        sex = say(SEX[patient.sex]) if patient.sex else ""
-        age = say(patient.age.msgid, count=patient.age.count) if patient.age else ""
-        return say(marked("{sex}, {age}"), sex=sex, age=age) if sex and age else sex or age
+    def _say(self, msgid: str, **fields: object) -> str:
+        return translate(msgid, self.lang, **fields)
 
-    def counts(series: int, instances: int) -> str:
-        if instances == 1:
-            return say(marked("1 image"))
-        if series == 1:
-            return say(marked("{count} images"), count=instances)
-        return say(marked("{series} series, {count} images"), series=series, count=instances)
+    def patient_line(self, patient: PatientFacts) -> str:
+        """Sex and age, as far as known."""
+        sex = self._say(SEX[patient.sex]) if patient.sex else ""
+        age = self._say(patient.age.msgid, count=patient.age.count) if patient.age else ""
+        return self._say(marked("{sex}, {age}"), sex=sex, age=age) if sex and age else sex or age
 
-    def day_words(day: date | None) -> str:
+    def counts(self, series: int, instances: int, *, pictured: bool = True) -> str:
+        """How much a study holds."""
+        if not pictured:
+            return self._say(marked("{count} objects"), count=instances)
+        if series <= 1:
+            return self._images(instances)
+        return self._say(marked("{series} series, {count} images"), series=series, count=instances)
+
+    def _images(self, count: int) -> str:
+        if count == 1:
+            return self._say(marked("1 image"))
+        return self._say(marked("{count} images"), count=count)
+
+    def day_words(self, day: date | None) -> str:
+        """A date as people say it."""
         if day is None:
-            return say(marked("No date"))
-        if day == today:
-            return say(marked("Today"))
-        return say(marked("Yesterday")) if day == today - timedelta(days=1) else day.isoformat()
+            return self._say(marked("No date"))
+        if day == self.today:
+            return self._say(marked("Today"))
+        if day == self.today - timedelta(days=1):
+            return self._say(marked("Yesterday"))
+        return day.isoformat()
 
-    def image_words(stack: Stack) -> str:
+    def stack_words(self, stack: Stack) -> str:
+        """What a tile of the series strip opens."""
+        if stack.kind:
+            return self._say(stack.kind.name)
         if stack.shape == "frames":
-            return say(marked("{count} frames"), count=stack.count)
-        if stack.count == 1:
-            return say(marked("1 image"))
-        return say(marked("{count} images"), count=stack.count)
+            return self._say(marked("{count} frames"), count=stack.count)
+        return self._images(stack.count)
 
-    def modality_name(code: str) -> str:
-        return say(MODALITIES[code]) if code in MODALITIES else code
-
-    return {
-        "patient_line": patient_line,
-        "counts": counts,
-        "day_words": day_words,
-        "image_words": image_words,
-        "modality_name": modality_name,
-    }
+    def modality_name(self, code: str) -> str:
+        """The name of a modality (PS3.3 C.7.3.1.1.1), its code where we have no name."""
+        return self._say(MODALITIES[code]) if code in MODALITIES else code
 
 
 def script_words(words: dict[str, str], lang: str) -> dict[str, str]:

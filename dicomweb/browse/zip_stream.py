@@ -11,12 +11,15 @@ class _Outlet:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, /) -> int:
         self._parts.append(bytes(data))
         return len(data)
 
     def flush(self) -> None:
         """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def take(self) -> bytes:
         taken = b"".join(self._parts)
@@ -29,7 +32,7 @@ async def zip_stream(
 ) -> AsyncIterator[bytes]:
     """The bytes of a ZIP file with `members` (name, content), each dated `when`."""
     outlet = _Outlet()
-    with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members:
             info = zipfile.ZipInfo(name, when.timetuple()[:6])
             with archive.open(info, "w", force_zip64=True) as member:

@@ -84,9 +84,9 @@ form.addEventListener("change", showCustomDays);
 form.addEventListener("input", remember);
 form.addEventListener("change", remember);
 
-/** While studies arrive the first page renews itself, unless further pages were opened below it. */
+/** While studies arrive, or none is here yet, the first page renews itself, unless further pages were opened below it. */
 window.setInterval(() => {
-  const live = results.querySelector(".tag-live");
+  const live = results.querySelector(".tag-live, .ways");
   const onFirstPage = results.querySelectorAll(".study-row").length <= 30;
   if (live && onFirstPage && !document.hidden && !results.contains(document.activeElement)) refresh();
 }, LIVE_REFRESH_MS);

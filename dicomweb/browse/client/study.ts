@@ -89,7 +89,7 @@ function setTool(next: Tool): void {
 }
 
 function press(name: string, on: boolean): void {
-  find(`.tools [data-action="${name}"]`).setAttribute("aria-pressed", String(on));
+  find(`[data-action="${name}"][aria-pressed]`).setAttribute("aria-pressed", String(on));
 }
 
 function toggleFullScreen(): void {

@@ -13,6 +13,8 @@ export interface Meanings {
   reset(): void;
 }
 
+/** A report in the pane is text: it scrolls and can be selected. */
+const READ_AND_SCROLLED = ".pane-message:has(.report)";
 const WHEEL_STEP = 40;
 const ZOOM_PER_PIXEL = 1.006;
 
@@ -49,7 +51,7 @@ export function listen(pane: HTMLElement, meanings: Meanings): void {
   };
 
   pane.addEventListener("pointerdown", (event) => {
-    if ((event.target as Element).closest("a, button")) return;
+    if ((event.target as Element).closest(`a, button, ${READ_AND_SCROLLED}`)) return;
     pane.setPointerCapture(event.pointerId);
     pane.focus({ preventScroll: true });
     fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
@@ -77,6 +79,7 @@ export function listen(pane: HTMLElement, meanings: Meanings): void {
   let wheeled = 0;
   let wheeledAt = 0;
   const onWheel = (event: WheelEvent): void => {
+    if ((event.target as Element).closest(READ_AND_SCROLLED)) return;
     event.preventDefault();
     if (event.ctrlKey || event.metaKey) {
       meanings.zoom(1.0025 ** -event.deltaY, event.clientX, event.clientY);

@@ -10,6 +10,7 @@ export interface StackInfo {
   number: string;
   kind: string;
   explanation: string;
+  shows: "" | "report" | "document";
 }
 
 export interface Frame {
@@ -32,7 +33,7 @@ interface Member {
 const LARGEST_SIDE = 2560;
 
 export function stackInfo(tile: HTMLElement): StackInfo {
-  const { series, stack, shape, modality, label, number, kind, explanation } = tile.dataset;
+  const { series, stack, shape, modality, label, number, kind, explanation, shows } = tile.dataset;
   return {
     series: series ?? "",
     key: stack ?? "",
@@ -42,6 +43,7 @@ export function stackInfo(tile: HTMLElement): StackInfo {
     number: number ?? "",
     kind: kind ?? "",
     explanation: explanation ?? "",
+    shows: (shows ?? "") as StackInfo["shows"],
   };
 }
 
@@ -61,6 +63,8 @@ export interface Addresses {
   metadata(frame: Frame): string;
   elements(uid: string): string;
   file(uid: string): string;
+  report(uid: string): string;
+  document(uid: string): string;
 }
 
 export function addresses(study: string, stack: StackInfo): Addresses {
@@ -78,6 +82,8 @@ export function addresses(study: string, stack: StackInfo): Addresses {
     metadata: (frame) => `/dicom-web/${series}/instances/${frame.uid}/metadata`,
     elements: (uid) => `/${series}/instances/${uid}/elements`,
     file: (uid) => `/${series}/instances/${uid}/download`,
+    report: (uid) => `/${series}/instances/${uid}/report`,
+    document: (uid) => `/${series}/instances/${uid}/document`,
   };
 }
 

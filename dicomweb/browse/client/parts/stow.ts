@@ -56,15 +56,15 @@ function outcomeOf(request: XMLHttpRequest, words: Words): Outcome {
   return { ok: false, reason: reasonOf(answer, request.status, words) };
 }
 
-/** The server's own words where it gives some, else those of the failure reason (PS3.4 B.2.3). */
+/** Why it was refused: words for our reason code, else for the failure reason (PS3.18 Table I.2-2). */
 function reasonOf(answer: StowAnswer, status: number, words: Words): string {
   const failed = answer["00081198"]?.Value?.[0];
-  const comment = failed?.["00000902"]?.Value?.[0];
-  if (typeof comment === "string") return comment;
-  if (answer.detail ?? answer.title) return String(answer.detail ?? answer.title);
-  const code = Number(failed?.["00081197"]?.Value?.[0] ?? 0);
-  const known = `upload_${code.toString(16)}`;
-  return say(words, known in words ? known : "upload_refused", { status, code: code.toString(16) });
+  const [code, ...rest] = String(failed?.["00000902"]?.Value?.[0] ?? "").split(": ");
+  if (`upload_${code}` in words) return say(words, `upload_${code}`);
+  const failure = Number(failed?.["00081197"]?.Value?.[0] ?? 0).toString(16);
+  const known = `upload_${failure}` in words ? `upload_${failure}` : "upload_refused";
+  const detail = rest.join(": ") || answer.detail || answer.title || "";
+  return `${say(words, known, { status, code: failure })} ${detail}`.trim();
 }
 
 function parse(text: string): StowAnswer {

@@ -18,6 +18,7 @@ export function showState(state: ViewerState, pane: Pane, words: Words): void {
   const isObject = stack.shape === "object";
   find("[data-slider-row]").hidden = isObject || frames.length < 2;
   find("[data-count]").textContent = frames.length ? `${index + 1} / ${frames.length}` : "";
+  for (const button of document.querySelectorAll<HTMLElement>("button[data-tool]")) button.hidden = isObject;
   const play = find('[data-action="play"]');
   play.hidden = isObject || frames.length < 2;
   play.setAttribute("aria-pressed", String(playing));
@@ -91,7 +92,23 @@ function showMessage(state: ViewerState, words: Words): void {
   const uid = frame?.uid ?? (stack.shape === "object" ? stack.key : "");
   if (message.dataset["shown"] === title + text + uid) return;
   message.dataset["shown"] = title + text + uid;
-  message.replaceChildren(heading(title), paragraph(text), ...(uid ? [downloadLink(links.file(uid), words), tagsButton(words)] : []));
+  const actions = document.createElement("div");
+  actions.className = "pane-actions";
+  if (uid) actions.append(downloadLink(links.file(uid), words), tagsButton(words));
+  if (stack.shows === "document") actions.prepend(documentLink(links.document(uid), words));
+  message.replaceChildren(heading(title), paragraph(text), actions);
+  if (stack.shows === "report") void appendReport(message, links.report(uid));
+}
+
+/** The content of a structured report below its heading, unless something else is shown by then. */
+async function appendReport(message: HTMLElement, address: string): Promise<void> {
+  const shown = message.dataset["shown"];
+  const answer = await fetch(address, { headers: { Accept: "text/html" } }).catch(() => undefined);
+  if (!answer?.ok) return;
+  const report = document.createElement("div");
+  report.className = "report";
+  report.innerHTML = await answer.text();
+  if (message.dataset["shown"] === shown) message.append(report);
 }
 
 function reason(problem: { status: number; words: string }, words: Words): string {
@@ -117,6 +134,16 @@ function downloadLink(address: string, words: Words): HTMLElement {
   link.href = address;
   link.download = "";
   link.textContent = say(words, "download_object");
+  return link;
+}
+
+function documentLink(address: string, words: Words): HTMLElement {
+  const link = document.createElement("a");
+  link.className = "tool tool-solid";
+  link.href = address;
+  link.target = "_blank";
+  link.rel = "noopener";
+  link.textContent = say(words, "open_document");
   return link;
 }
 

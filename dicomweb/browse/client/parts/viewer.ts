@@ -58,6 +58,7 @@ export function createViewer(study: string, pane: Pane, pixelBudget: number, onS
   };
 
   const request = (): void => {
+    if (!frames.length || stack?.shape === "object") return;
     if (dragging) {
       const isBusy = asked && !store.image(asked) && !store.failure(asked);
       if (isBusy) return;
