@@ -114,7 +114,7 @@ def _as_native(data: bytes, spec: FrameSpec) -> tuple[NDArray[np.generic], str]:
 
 
 def _inflated(data: bytes, spec: FrameSpec) -> bytes:
-    """A frame of Deflated Image Frame Compression (PS3.5 A.4.14), not longer than it should be."""
+    """A frame of Deflated Image Frame Compression (PS3.5 A.4.13), not longer than it should be."""
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, (spec.frame_bits + 7) // 8)
     except zlib.error as error:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Protocol
 
+from aiohttp.web import RequestPayloadError as BrokenBody
+
 from archive.journal.domain import Origin, Receipt
 from archive.journal.service import Receiver
 from dicomweb.media import DICOM, UnsupportedMedia, parse_content_type
@@ -67,7 +69,8 @@ async def store_parts(
     A body that ends before its closing boundary loses the part that it was in, nothing before.
 
     Raises:
-        Invalid: `multipart.*` when no part was found at all.
+        Invalid: `multipart.*` when no part was found at all, `store.broken_off` when the client
+            went away.
     """
     parser = MultipartParser(boundary)
     intake = _Intake(receiver, origin, study)
@@ -81,8 +84,10 @@ async def store_parts(
     except Invalid as error:
         broken = error
         intake.give_up(f"{error.code}: {error}")
-    except BaseException:
+    except BaseException as error:
         intake.give_up("The request was broken off.")
+        if isinstance(error, ConnectionError | BrokenBody):
+            raise Invalid("store.broken_off", "The request was broken off.") from error
         raise
     if not intake.parts:
         raise broken or Invalid("multipart.empty", "The request has no part.")

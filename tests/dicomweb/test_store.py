@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from tests.dicomweb.conftest import Answer, Client, multipart
 from tests.dicomweb.material import dataset, file, path, pixels, set_pixels, uid
+from tests.waiting import eventually
 
 DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
@@ -190,3 +194,42 @@ async def test_what_is_stored_belongs_to_the_owner_of_the_scope(client: Client) 
     client.guard.owners = frozenset({7, 8})
     answer = await client.stow(file(dataset(study=2)))
     assert (answer.status, answer.json["code"]) == (403, "store.owner")
+
+
+async def test_a_client_that_goes_away_loses_only_the_part_it_was_sending(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = URL(client.root)
+    _, writer = await asyncio.open_connection(address.host, address.port)
+    body = multipart([file(dataset(number=1)), file(dataset(number=2))], "zz")
+    writer.write(
+        b"POST /dicom-web/studies HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999\r\n"
+        b'Content-Type: multipart/related; type="application/dicom"; boundary=zz\r\n\r\n'
+        + body[:-300]
+    )
+    await writer.drain()
+
+    async def first_is_there() -> bool:
+        return (await client.get(path(1, 1, 1))).status == 200
+
+    await eventually(first_is_there)
+    writer.close()
+    await writer.wait_closed()
+    assert (await client.get(path(1, 1, 2))).status == 404
+    assert (await client.stow(file(dataset(number=2)))).status == 200
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.out + printed.err
+
+
+async def test_a_body_in_chunks_is_taken_as_it_comes(client: Client) -> None:
+    body = multipart([file(dataset(number=1)), file(dataset(number=2))], "zz")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), 7):
+            yield body[at : at + 7]
+
+    headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=zz'}
+    async with client.session.post(
+        f"{client.root}/studies", data=pieces(), headers=headers
+    ) as response:
+        assert response.status == 200
