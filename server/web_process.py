@@ -15,9 +15,11 @@ from dicomweb.browse import routes as browse
 from kernel.audit.trail import AuditTrail
 from kernel.db.database import Database
 from kernel.errors import Unavailable
+from kernel.i18n.catalog import marked
 from kernel.settings import Settings, split_address
 from kernel.web.app import make_app
 from kernel.web.guard import AUDIT, GUARD
+from kernel.web.pages import NAVIGATION, NavigationItem
 from server import health, metrics
 from server.beats import beating
 from server.gateway_process import Report
@@ -67,6 +69,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
     app[AUDIT] = trail
     dicomweb.setup(app, receiver=receiver, reader=reader, catalog=catalog)
     browse.setup(app)
+    app[NAVIGATION].append(NavigationItem("/studies", marked("Studies"), "photo"))
     health.setup(app, settings, database)
     metrics.setup(app, settings)
     return app
