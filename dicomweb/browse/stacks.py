@@ -17,12 +17,11 @@ from dicomweb.browse.kinds import OTHER, Kind, kind_of
 class Stack:
     """What one tile of the series strip opens.
 
-    `key` is unique in the study; `cover` is the SOP Instance UID of the thumbnail, '' for none.
+    `key` is unique in the study: the SOP Instance UID of what stands alone, else the series' UID.
     """
 
     key: str
     shape: Literal["images", "frames", "object"]
-    cover: str
     count: int
     kind: Kind | None = None
 
@@ -54,16 +53,14 @@ def series_stacks(facts: SeriesFacts, instances: Sequence[StoredInstance]) -> Se
     singles = [each for each in images if each.frames <= 1]
     found = SeriesStacks(facts)
     if singles:
-        cover = singles[len(singles) // 2].sop_instance_uid
-        found.stacks.append(Stack(facts.series_instance_uid, "images", cover, len(singles)))
+        found.stacks.append(Stack(facts.series_instance_uid, "images", len(singles)))
     for each in images:
         if each.frames > 1:
-            uid = each.sop_instance_uid
-            found.stacks.append(Stack(uid, "frames", uid, each.frames))
+            found.stacks.append(Stack(each.sop_instance_uid, "frames", each.frames))
     for each in instances:
         if not is_image(each):
             kind = kind_of(each.sop_class_uid) or OTHER
-            found.stacks.append(Stack(each.sop_instance_uid, "object", "", 1, kind))
+            found.stacks.append(Stack(each.sop_instance_uid, "object", 1, kind))
     return found
 
 

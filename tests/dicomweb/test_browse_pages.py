@@ -121,11 +121,11 @@ def test_single_images_make_one_stack_and_clips_and_reports_stand_alone() -> Non
     unknown = stored(6, sop_class_uid="1.2.3", rows=None, columns=None)
     members = [stored(1), stored(2), stored(3), stored(4, frames=30), pdf, unknown]
     stacks = series_stacks(SERIES, members).stacks
-    assert [(stack.shape, stack.count, stack.cover) for stack in stacks] == [
-        ("images", 3, "1.2.2"),
+    assert [(stack.shape, stack.count, stack.key) for stack in stacks] == [
+        ("images", 3, "1.2"),
         ("frames", 30, "1.2.4"),
-        ("object", 1, ""),
-        ("object", 1, ""),
+        ("object", 1, "1.2.5"),
+        ("object", 1, "1.2.6"),
     ]
     assert [stack.kind.name for stack in stacks if stack.kind] == [
         "PDF document",
