@@ -126,6 +126,7 @@ study = Table(
     Index("ix_study_owner_accession", "owner_id", "accession_number"),
     Index("ix_study_patient", "patient_fk"),
     Index("ix_study_name", "name_id"),
+    Index("ix_study_referring_name", "referring_name_id"),
     Index(
         "ix_study_unsettled",
         "last_received_ms",
@@ -158,6 +159,7 @@ series = Table(
     _number("pack_version"),
     UniqueConstraint("study_fk", "series_instance_uid"),
     Index("ix_series_owner_uid", "owner_id", "series_instance_uid"),
+    Index("ix_series_metadata_pack", "metadata_pack_id"),
     Index(
         "ix_series_unsettled",
         "last_received_ms",
@@ -303,5 +305,12 @@ decision = Table(
     _number("decided_ms"),
     Column("log_key", Key, comment="the log object that holds it; empty until appended"),
     Index("ix_decision_study", "owner_id", "study_instance_uid"),
+    Index("ix_decision_decided", "decided_ms"),
+    Index(
+        "ix_decision_unlogged",
+        "id",
+        sqlite_where=text("log_key IS NULL"),
+        postgresql_where=text("log_key IS NULL"),
+    ),
     comment="what people and policies decided about stored data",
 )

@@ -1,8 +1,9 @@
 """Recovery: what a writer that died left in its segments is found and indexed.
 
 A segment belongs to its writer as long as that one lives: it holds the file's lock. Recovery takes
-only segments whose lock it gets. Every record with a good checksum is indexed (again, where its row
-is there already nothing happens); what is no record is noted and stays in the file.
+only segments whose lock it gets. Every record with a good checksum is indexed (where its row is
+there already nothing happens), but for what was deleted since by a decision; what is no record is
+noted and stays in the file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import fcntl
 import mmap
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from sqlalchemy import bindparam, select
 
 from archive.index.arrival import Arrival
 from archive.index.commit import Committer, open_committer
+from archive.index.deletions import Deletions, load_deletions
+from archive.index.statements import PACK_COPY_INSERT, PACK_INSERT
 from archive.index.tables import pack, pack_copy
 from archive.journal.domain import Identity, Origin
 from archive.journal.node import node_id
@@ -32,10 +36,12 @@ from dataset.scanner import scan
 from kernel.db.database import Database
 from kernel.db.statement import Statement
 from kernel.errors import Invalid
+from kernel.scope import Scope
 from kernel.settings import Settings
 
 _log = structlog.get_logger(__name__)
 _BATCH = 100
+_SCOPE = Scope.system("recovery")
 
 _STATE = Statement(
     select(pack.c.state, pack.c.id)
@@ -66,10 +72,11 @@ async def recover(settings: Settings, database: Database) -> Recovered:
     """Take over every segment whose writer is gone."""
     folder = journal_folder(settings)
     done = Recovered()
-    committer = open_committer(database, node_id(settings))
+    node = node_id(settings)
+    committer = open_committer(database, node)
     try:
         for path in await asyncio.to_thread(_segments, folder):
-            await _recover(path, database, committer, done)
+            await _recover(path, database, node, committer, done)
     finally:
         await committer.close()
     if done.segments:
@@ -82,7 +89,9 @@ async def recover(settings: Settings, database: Database) -> Recovered:
     return done
 
 
-async def _recover(path: Path, database: Database, committer: Committer, done: Recovered) -> None:
+async def _recover(
+    path: Path, database: Database, node: str, committer: Committer, done: Recovered
+) -> None:
     rows = await database.fetch(_STATE, {"key": path.name})
     if rows and rows[0][0] != "writing":
         return
@@ -92,27 +101,56 @@ async def _recover(path: Path, database: Database, committer: Committer, done: R
     try:
         segment = TakenSegment(path, fd, os.fstat(fd).st_size)
         segment.pack_id = rows[0][1] if rows else None
-        await _recover_taken(path, segment, committer, done)
+        records = await _index_again(segment, database, committer, done)
+        if segment.pack_id is None and not records:  # nothing but a stream that broke off
+            await asyncio.to_thread(path.unlink)
+            return
+        if segment.pack_id is None:  # all of it was deleted since: the sweep takes it away
+            segment.pack_id = await _register(segment, database, node)
+        await committer.seal([(segment.pack_id, segment.size)])
+        done.segments += 1
+        done.records += records
     finally:
         os.close(fd)
 
 
-async def _recover_taken(
-    path: Path, segment: TakenSegment, committer: Committer, done: Recovered
-) -> None:
+async def _index_again(
+    segment: TakenSegment, database: Database, committer: Committer, done: Recovered
+) -> int:
+    """Index what is not deleted by a decision; returns how many records there are."""
     records: list[FoundRecord] = []
     if segment.size:
         view = memoryview(mmap.mmap(segment.fd, segment.size, access=mmap.ACCESS_READ))
         records = await asyncio.to_thread(lambda: list(records_in(view)))
         done.stray_bytes += segment.size - sum(r.header.length + HEADER_BYTES for r in records)
+    since_ms = min((r.header.received_ms for r in records), default=0)
+    deletions = await load_deletions(database, since_ms)
     for at in range(0, len(records), _BATCH):
-        await committer.commit([_arrival(r, segment) for r in records[at : at + _BATCH]])
-    if segment.pack_id is None:  # nothing in it was ever a record: a stream that broke off
-        await asyncio.to_thread(path.unlink)
-        return
-    await committer.seal([(segment.pack_id, segment.size)])
-    done.segments += 1
-    done.records += len(records)
+        arrivals = [_arrival(record, segment) for record in records[at : at + _BATCH]]
+        wanted = [one for one in arrivals if not _deleted(one, deletions)]
+        if wanted:
+            await committer.commit(wanted)
+    return len(records)
+
+
+def _deleted(arrival: Arrival, deletions: Deletions) -> bool:
+    return deletions.cover(
+        arrival.origin.owner_id,
+        arrival.study_instance_uid,
+        arrival.series_instance_uid,
+        arrival.sop_instance_uid,
+        arrival.received_ms,
+    )
+
+
+async def _register(segment: Segment, database: Database, node: str) -> int:
+    row = {"kind": "journal", "state": "writing", "owner_id": None, "series_fk": None}
+    times = {"created_ms": time.time_ns() // 1_000_000, "lease_ms": 0}
+    async with database.session(_SCOPE, write=True) as session:
+        pack_id = int((await session.execute(PACK_INSERT.core, row | times)).scalar_one())
+        copy = {"pack_id": pack_id, "store": "journal", "key": segment.key, "node_id": node}
+        await session.execute(PACK_COPY_INSERT.core, copy)
+    return pack_id
 
 
 class TakenSegment(Segment):

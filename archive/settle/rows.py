@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ScalarSelect, Table, and_, func, insert, or_, select, update
+from sqlalchemy import Column, ScalarSelect, Table, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.index.tables import (
@@ -276,7 +276,7 @@ async def take_metadata(session: AsyncSession, found: SeriesToSettle, pack_id: i
     return True
 
 
-def waiting(series_id: int) -> ScalarSelect[int]:
+def waiting(series_id: int | Column[int]) -> ScalarSelect[int]:
     """How many instances of a series lie in the journal."""
     return (
         select(func.count())

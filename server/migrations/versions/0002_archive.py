@@ -75,8 +75,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_decision"),
         comment="what people and policies decided about stored data",
     )
+    op.create_index("ix_decision_decided", "decision", ["decided_ms"], unique=False)
     op.create_index(
         "ix_decision_study", "decision", ["owner_id", "study_instance_uid"], unique=False
+    )
+    op.create_index(
+        "ix_decision_unlogged",
+        "decision",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("log_key IS NULL"),
+        postgresql_where=sa.text("log_key IS NULL"),
     )
     op.create_table(
         "name_gram",
@@ -217,6 +226,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_study_owner_date", "study", ["owner_id", "study_date", "id"], unique=False)
     op.create_index("ix_study_patient", "study", ["patient_fk"], unique=False)
+    op.create_index("ix_study_referring_name", "study", ["referring_name_id"], unique=False)
     op.create_index(
         "ix_study_unsettled",
         "study",
@@ -281,6 +291,7 @@ def upgrade() -> None:
         ),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_series_metadata_pack", "series", ["metadata_pack_id"], unique=False)
     op.create_index(
         "ix_series_owner_uid", "series", ["owner_id", "series_instance_uid"], unique=False
     )

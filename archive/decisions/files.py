@@ -1,0 +1,114 @@
+"""The stored files of a study in the order of receiving, read as far as the index needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import ColumnElement, Select, Table, and_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from archive.index.arrival import Arrival
+from archive.index.tables import instance, instance_version, pack_copy, series
+from archive.journal.domain import Origin
+from archive.journal.stored import read_arrival
+from archive.store.service import Stores
+from kernel.errors import Invalid, NotFound, Unavailable
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """Where a stored file lies, when it was received, and its rank among those of that time."""
+
+    store: str
+    key: str
+    byte_offset: int
+    byte_length: int
+    received_ms: int
+    row_id: int
+
+
+async def first(session: AsyncSession, where: ColumnElement[bool]) -> list[StoredFile]:
+    """The instance received first of the series for which `where` is true; empty without one."""
+    chosen = (
+        _files(instance)
+        .join(series, series.c.id == instance.c.series_fk)
+        .where(where)
+        .order_by(instance.c.received_ms, instance.c.id)
+        .limit(1)
+    )
+    return [StoredFile(*row) for row in await session.execute(chosen)]
+
+
+async def of_study(
+    session: AsyncSession, owner_id: int, study_id: int, study_uid: str
+) -> list[StoredFile]:
+    """All instances of a study and the versions that name it, in the order of receiving.
+
+    A version counts after its instance, whatever the clocks said.
+    """
+    instances = await session.execute(
+        _files(instance)
+        .join(series, series.c.id == instance.c.series_fk)
+        .where(series.c.study_fk == study_id)
+    )
+    ranked = [((row[4], 0, row[5]), StoredFile(*row)) for row in instances]
+    versions = await session.execute(
+        _files(instance_version)
+        .add_columns(instance.c.received_ms)
+        .join(instance, instance.c.id == instance_version.c.instance_fk)
+        .where(
+            instance_version.c.owner_id == owner_id,
+            instance_version.c.study_instance_uid == study_uid,
+        )
+    )
+    ranked += [((max(row[4], row[6]), 1, row[5]), StoredFile(*row[:6])) for row in versions]
+    return [file for _, file in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def read(stores: Stores, owner_id: int, files: Sequence[StoredFile]) -> list[Arrival]:
+    """What the files say; those that are lost or damaged are left out.
+
+    Raises `Unavailable` where a store does not answer.
+    """
+    found = []
+    for file in files:
+        try:
+            found.append(_read(stores, owner_id, file))
+        except (NotFound, Invalid) as error:
+            _log.warning("stored_file_unreadable", key=file.key, code=error.code)
+        except Unavailable as error:
+            if error.code != "objects.short":
+                raise
+            _log.warning("stored_file_unreadable", key=file.key, code=error.code)
+    return found
+
+
+def _read(stores: Stores, owner_id: int, file: StoredFile) -> Arrival:
+    store = stores.named(file.store)
+
+    def part(start: int, length: int) -> bytes:
+        return store.read(file.key, file.byte_offset + start, length)
+
+    arrival = read_arrival(part, file.byte_length, Origin(owner_id, "import", "", ""))
+    arrival.received_ms, arrival.order = file.received_ms, file.row_id
+    return arrival
+
+
+def _files(table: Table) -> Select[Any]:
+    return (
+        select(
+            pack_copy.c.store,
+            pack_copy.c.key,
+            table.c.byte_offset,
+            table.c.byte_length,
+            table.c.received_ms,
+            table.c.id,
+        )
+        .select_from(table)
+        .join(pack_copy, and_(pack_copy.c.pack_id == table.c.pack_id, pack_copy.c.state == "good"))
+    )

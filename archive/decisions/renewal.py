@@ -1,0 +1,191 @@
+"""After a deletion: first values and contradictions are those of what is left.
+
+The stored files are read outside any transaction; what they say is written only if the study did
+not change meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from archive.decisions import files
+from archive.decisions.domain import Decision
+from archive.decisions.files import StoredFile
+from archive.decisions.names import drop_names, names_of
+from archive.decisions.removal import drop_patient, series_of
+from archive.decisions.rows import attempt, owner_scope
+from archive.index.arrival import Arrival
+from archive.index.levels import Levels, series_values
+from archive.index.mismatch import SERIES_IN_TWO_STUDIES
+from archive.index.steps import Call, Memory, Steps
+from archive.index.tables import mismatch, patient, series, study
+from archive.settle.clock import now_ms
+from archive.store.service import Stores
+from kernel.db.database import Database
+
+_TRIES = 5
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Study:
+    """What is known of a study before its files are read, and what they said."""
+
+    id: int
+    uid: str
+    stamp: tuple[Any, ...]
+    files: dict[str | int, list[StoredFile]] = field(default_factory=dict)
+    read: dict[str | int, list[Arrival]] = field(default_factory=dict)
+
+
+async def renew(database: Database, stores: Stores, made: Decision) -> None:
+    """Renew what a decision touched. Raises `Unavailable` where a store fails."""
+    flagged = set(made.detail.get("flagged", ()))
+    patients = set(made.detail.get("patients", ()))
+    for uid in sorted(flagged | {made.study_instance_uid}):
+        values = uid == made.study_instance_uid
+        for _ in range(_TRIES):
+            found = await _renew_study(
+                database, stores, made, uid, values=values, flags=uid in flagged
+            )
+            if found is not None:
+                patients |= found
+                break
+        else:
+            _log.warning("study_not_renewed", study_instance_uid=uid)
+    for patient_id in sorted(patients):
+        await _renew_patient(database, stores, made.owner_id, patient_id)
+
+
+async def _renew_study(
+    database: Database, stores: Stores, made: Decision, uid: str, *, values: bool, flags: bool
+) -> set[int] | None:
+    """Renew one study; the patients it was and is of, None where it changed meanwhile."""
+    scope = owner_scope(made.owner_id, "renew")
+    async with database.session(scope) as session:
+        found = await _look(session, made, uid, values=values, flags=flags)
+    if found is None:
+        return set()
+    for name, listed in found.files.items():
+        found.read[name] = await asyncio.to_thread(files.read, stores, made.owner_id, listed)
+
+    async def write(session: AsyncSession) -> set[int] | None:
+        if await _stamp(session, found.id, lock=True) != found.stamp:
+            return None
+        patients = await _write_values(session, found) if values else set()
+        if flags:
+            await _write_flags(session, found)
+        return patients
+
+    return await attempt(database, scope, write)
+
+
+async def _look(
+    session: AsyncSession, made: Decision, uid: str, *, values: bool, flags: bool
+) -> _Study | None:
+    """The study with the files to be read: its first, those of its series, all where flagged."""
+    where = (study.c.owner_id == made.owner_id, study.c.study_instance_uid == uid)
+    study_id = await session.scalar(select(study.c.id).where(*where))
+    if study_id is None:
+        return None
+    found = _Study(study_id, uid, await _stamp(session, study_id, lock=False))
+    if values:
+        found.files["study"] = await files.first(session, series.c.study_fk == study_id)
+        for series_id in await series_of(session, study_id, made):
+            found.files[series_id] = await files.first(session, series.c.id == series_id)
+    if flags:
+        found.files["flags"] = await files.of_study(session, made.owner_id, study_id, uid)
+    return found
+
+
+async def _stamp(session: AsyncSession, study_id: int, *, lock: bool) -> tuple[Any, ...]:
+    chosen = select(study.c.last_received_ms, study.c.overlay_version, study.c.patient_fk).where(
+        study.c.id == study_id
+    )
+    row = (await session.execute(chosen.with_for_update() if lock else chosen)).first()
+    return () if row is None else tuple(row)
+
+
+async def _write_values(session: AsyncSession, found: _Study) -> set[int]:
+    """Set the first values of the study and of its series; the patients it was and is of."""
+    names = await names_of(session, found.id)
+    patients = {found.stamp[2]}
+    for name, arrivals in found.read.items():
+        if name == "flags" or not arrivals:
+            continue
+        if name == "study":
+            steps = Levels(arrivals, Memory(), now_ms()).study_values(arrivals[0])
+            values = await run(session, steps)
+            patients.add(values["patient_fk"])
+            await session.execute(update(study).where(study.c.id == found.id).values(values))
+        else:
+            values = series_values(arrivals[0])
+            await session.execute(update(series).where(series.c.id == name).values(values))
+    await drop_names(session, names)
+    return patients
+
+
+async def _write_flags(session: AsyncSession, found: _Study) -> None:
+    """Look for contradictions anew, in the order of receiving."""
+    await session.execute(
+        delete(mismatch).where(
+            mismatch.c.study_fk == found.id, mismatch.c.kind != SERIES_IN_TWO_STUDIES
+        )
+    )
+    arrivals = [one for one in found.read["flags"] if one.study_instance_uid == found.uid]
+    levels = Levels(arrivals, Memory(), now_ms())
+    for arrival in arrivals:
+        await run(session, levels.context(arrival))
+
+
+async def _renew_patient(
+    database: Database, stores: Stores, owner_id: int, patient_id: int
+) -> None:
+    """Set a patient's values to those of the first instance of the first study left."""
+    scope = owner_scope(owner_id, "renew")
+    async with database.session(scope) as session:
+        chosen = (
+            select(study.c.id)
+            .where(study.c.patient_fk == patient_id)
+            .order_by(study.c.first_received_ms, study.c.id)
+            .limit(1)
+        )
+        study_id = await session.scalar(chosen)
+        listed = await files.first(session, series.c.study_fk == study_id) if study_id else []
+    arrivals = await asyncio.to_thread(files.read, stores, owner_id, listed)
+
+    async def write(session: AsyncSession) -> None:
+        name = select(patient.c.name_id).where(patient.c.id == patient_id)
+        before = await session.scalar(name.with_for_update())
+        if before is None:
+            return
+        if arrivals:
+            steps = Levels(arrivals, Memory(), now_ms()).patient_values(arrivals[0])
+            values = await run(session, steps)
+            await session.execute(update(patient).where(patient.c.id == patient_id).values(values))
+        await drop_patient(session, patient_id)
+        await drop_names(session, {before})
+
+    await attempt(database, scope, write)
+
+
+async def run(session: AsyncSession, steps: Steps) -> Any:
+    """Run a plan of statements in a session; gives what the plan returns."""
+    answer: Collection[Any] = ()
+    try:
+        step = next(steps)
+        while True:
+            if not isinstance(step, Call):
+                raise TypeError(step)
+            result = await session.execute(step.statement.core, step.params)
+            answer = result.all() if result.returns_rows else ()  # type: ignore[attr-defined]
+            step = steps.send(list(answer))
+    except StopIteration as done:
+        return done.value

@@ -1,0 +1,52 @@
+"""What delete decisions cover, asked before stored bytes are indexed again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+
+from archive.index.tables import decision
+from kernel.db.database import Database
+from kernel.scope import Scope
+
+_SCOPE = Scope.system("deletions")
+
+
+@dataclass(slots=True)
+class Deletions:
+    """The latest delete decision on each study, series or instance, of each owner."""
+
+    _decided: dict[tuple[int, str, str, str], int] = field(default_factory=dict)
+
+    def add(self, owner_id: int, study: str, series: str, instance: str, decided_ms: int) -> None:
+        """Note a decision; `series` and `instance` are '' where it is about all of them."""
+        key = (owner_id, study, series, instance)
+        self._decided[key] = max(decided_ms, self._decided.get(key, 0))
+
+    def cover(
+        self, owner_id: int, study: str, series: str, instance: str, received_ms: int
+    ) -> bool:
+        """Whether what was received then was deleted later."""
+        if not self._decided:
+            return False
+        return any(
+            received_ms <= self._decided.get((owner_id, study, *below), -1)
+            for below in (("", ""), (series, ""), (series, instance))
+        )
+
+
+async def load_deletions(database: Database, since_ms: int = 0) -> Deletions:
+    """The delete decisions taken at `since_ms` or later."""
+    chosen = select(
+        decision.c.owner_id,
+        decision.c.study_instance_uid,
+        decision.c.series_instance_uid,
+        decision.c.sop_instance_uid,
+        decision.c.decided_ms,
+    ).where(decision.c.kind == "delete", decision.c.decided_ms >= since_ms)
+    found = Deletions()
+    async with database.session(_SCOPE) as session:
+        for row in await session.execute(chosen):
+            found.add(*row)
+    return found
