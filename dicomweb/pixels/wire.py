@@ -11,7 +11,7 @@ import struct
 from typing import Any
 
 LENGTHS = struct.Struct("<IQ")  # head bytes, payload bytes
-MAX_HEAD_BYTES = 1 << 20
+MAX_HEAD_BYTES = 4 << 20  # five look-up tables of 64 K entries fit
 
 
 def pack(head: dict[str, Any], payload_bytes: int) -> bytes:

@@ -50,6 +50,7 @@ def main() -> None:
 
 def limit(memory_bytes: int) -> None:
     """Let this process map at most `memory_bytes` beyond what it has mapped now."""
+    sys.dont_write_bytecode = True  # nothing may be written from here on
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     ceiling = pages * os.sysconf("SC_PAGE_SIZE") + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
@@ -70,6 +71,10 @@ def _serve(
     except MemoryError:
         message = "Decoding this frame needs more memory than allowed."
         return {"error": "pixels.memory", "message": message}, b""
+    except Exception as error:  # noqa: BLE001 - the edge of the process; the next job is another's
+        message = "The compressed pixel data cannot be decoded: {detail}"
+        fields = {"detail": type(error).__name__}
+        return {"error": "pixels.corrupt", "message": message, "fields": fields}, b""
 
 
 def run(job: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:

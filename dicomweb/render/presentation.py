@@ -13,6 +13,7 @@ from dicomweb.render.domain import RenderRequest
 
 _SHARED_GROUPS, _FRAME_GROUPS = "52009229", "52009230"
 _FRAME_VOI, _PIXEL_TRANSFORMATION = "00289132", "00289145"
+MOST = 1e30  # of a slope, an intercept, a window
 _SHAPES: frozenset[str] = frozenset({"LINEAR", "LINEAR_EXACT", "SIGMOID"})
 _PALETTE = (("00281101", "00281201"), ("00281102", "00281202"), ("00281103", "00281203"))
 
@@ -79,6 +80,8 @@ def _padding(attributes: Attributes) -> tuple[int, int] | None:
     limit = first_value(attributes, "00280121", value)
     if not isinstance(value, int) or not isinstance(limit, int):
         return None
+    if not -(2**63) <= min(value, limit) <= max(value, limit) < 2**63:
+        return None
     return min(value, limit), max(value, limit)
 
 
@@ -104,7 +107,7 @@ def _lut(attributes: Attributes, descriptor_tag: str, data_tag: str) -> Lut | No
     raw = _words(attributes.get(data_tag, {}))
     if bits <= 8 and len(raw) == (entries + 1) // 2 * 2 and len(raw) < 2 * entries:
         raw = b"".join(bytes((byte, 0)) for byte in raw[:entries])  # 8-bit entries, two a word
-    if len(raw) < 2 * entries:
+    if len(raw) < 2 * entries or not (1 <= bits <= 16 and abs(first) <= 65536):
         return None
     return Lut(first=first, bits=bits, data=raw[: 2 * entries])
 
@@ -114,13 +117,18 @@ def _words(attribute: Mapping[str, Any]) -> bytes:
     if "InlineBinary" in attribute:
         return base64.b64decode(attribute["InlineBinary"])
     values = attribute.get("Value") or []
-    return b"".join((int(value) & 0xFFFF).to_bytes(2, "little") for value in values)
+    if not all(isinstance(value, int) for value in values):
+        return b""
+    return b"".join((value & 0xFFFF).to_bytes(2, "little") for value in values)
 
 
 def _items(attributes: Attributes, tag: str) -> Sequence[Attributes]:
-    return attributes.get(tag, {}).get("Value") or []
+    values = attributes.get(tag, {}).get("Value") or []
+    return [value if isinstance(value, Mapping) else {} for value in values]
 
 
 def _decimal(attributes: Attributes, tag: str, default: Any) -> Any:
+    """A finite number of a size that arithmetic survives, or the default."""
     value = first_value(attributes, tag, default)
-    return float(value) if isinstance(value, int | float) else default
+    usable = isinstance(value, int | float) and -MOST <= value <= MOST
+    return float(value) if usable else default

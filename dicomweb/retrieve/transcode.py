@@ -8,7 +8,8 @@ from archive.retrieve.domain import StoredInstance
 from archive.retrieve.service import Reader
 from dataset.part10 import file_head, parse_head
 from dataset.transcode import can_convert
-from dicomweb.media import EXPLICIT_VR_LITTLE_ENDIAN
+from dicomweb.media import DICOM, EXPLICIT_VR_LITTLE_ENDIAN, NotAcceptable, Offer
+from dicomweb.pixels.frame import CannotDisplay
 from dicomweb.pixels.pool import CodecPool
 from kernel.errors import Invalid
 
@@ -32,7 +33,7 @@ async def explicit_little_endian(
     """The Part 10 file in explicit little endian.
 
     Raises:
-        CannotDisplay: when the pixel data cannot be decoded.
+        NotAcceptable: when the pixel data cannot be decoded; it can be had as stored.
     """
     part10 = await reader.read(instance)
     head = parse_head(part10, final=True)
@@ -45,6 +46,10 @@ async def explicit_little_endian(
         "limit_bytes": 2 * MAX_BYTES,
     }
     extra_s = instance.byte_length * SECONDS_PER_BYTE
-    answer = await codecs.run(job, part10[head.dataset_offset :], extra_s=extra_s)
+    try:
+        answer = await codecs.run(job, part10[head.dataset_offset :], extra_s=extra_s)
+    except CannotDisplay as error:
+        stored = instance.transfer_syntax_uid
+        raise NotAcceptable([Offer(DICOM, stored, multipart=True), Offer(DICOM, stored)]) from error
     yield file_head(instance.sop_class_uid, instance.sop_instance_uid, EXPLICIT_VR_LITTLE_ENDIAN)
     yield answer.data

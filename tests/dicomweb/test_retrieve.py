@@ -51,6 +51,7 @@ async def filled(client: Client) -> Client:
     return client
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(("where", "count"), [(path(), 3), (path(1, 1), 2), (path(1, 1, 2), 1)])
 @pytest.mark.parametrize("settled", [False, True])
 async def test_studies_series_and_instances_come_as_multipart(
@@ -279,6 +280,17 @@ async def test_an_instance_is_decoded_for_a_client_that_names_explicit_little_en
     assert ds.PixelData == native.PixelData
     ((stored, _),) = (await client.get(where, f"{DICOM}; transfer-syntax=*")).parts()
     assert stored["content-type"].endswith(syntax)
+
+
+async def test_an_instance_that_cannot_be_decoded_can_be_had_as_stored(
+    shared_data: Path, client: Client
+) -> None:
+    content = matrix_file(shared_data, "1.2.840.10008.1.2.4.90")
+    where = await stow(client, content[: len(content) // 2] + b"\0" * (len(content) // 2))
+    answer = await client.get(where, f"{DICOM}; transfer-syntax={ELE}")
+    assert problem(answer) == (406, "media.not_acceptable")
+    assert "1.2.840.10008.1.2.4.90" in answer.json["detail"]
+    assert (await client.get(where, f"{DICOM}; transfer-syntax=*")).status == 200
 
 
 async def test_several_acceptable_types_with_weights(shared_data: Path, client: Client) -> None:

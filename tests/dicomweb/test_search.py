@@ -52,6 +52,7 @@ async def test_a_search_without_results_is_an_empty_list(filled: Client) -> None
     assert (answer.status, answer.json) == (200, [])
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("query", "studies"),
     [
@@ -78,6 +79,7 @@ async def test_studies_are_found_by_their_keys(
     assert sorted(values(answer, "0020000D")) == [uid(study) for study in studies]
 
 
+@pytest.mark.backend
 @pytest.mark.parametrize(
     ("path", "found"),
     [
