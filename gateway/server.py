@@ -19,8 +19,8 @@ from gateway.retrieval.convert import Converter
 from gateway.retrieval.service import Retrieval
 from gateway.session import Operation, Services, Session
 from gateway.upper_layer.association import Association
-from gateway.upper_layer.buffers import BufferPool
 from gateway.upper_layer.negotiation import Policy
+from gateway.upper_layer.network import Network
 from gateway.upper_layer.service_user import Limits
 from gateway.upper_layer.sop_classes import Verb
 from kernel.audit.trail import AuditTrail
@@ -38,10 +38,10 @@ class Server:
     """A listening DICOM server. ``port`` is the real one where 0 was asked for."""
 
     def __init__(
-        self, services: Services, pool: BufferPool, limits: Limits, converter: Converter
+        self, services: Services, network: Network, limits: Limits, converter: Converter
     ) -> None:
         self.services = services
-        self.pool = pool
+        self.network = network
         self._limits = limits
         self._converter = converter
         self._listener: asyncio.Server | None = None
@@ -52,7 +52,7 @@ class Server:
         """Begin to accept connections; ``reuse_port`` lets several processes share the port."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Association(loop, self.pool, self._limits, self._session),
+            lambda: Association(self.network, self._limits, self._session),
             host,
             port,
             backlog=BACKLOG,
@@ -77,6 +77,7 @@ class Server:
                     session.abort("the server is closing")
         for session in list(self.services.sessions):
             session.abort("the server is closing")
+        await self.network.close()
         await self._converter.close()
         if self.own_trail is not None:
             await asyncio.to_thread(self.own_trail.close)
@@ -109,10 +110,10 @@ def assemble(
         dicom.private_transfer_syntaxes,
     )
     limits = Limits(dicom.max_pdu_bytes, dicom.artim_timeout_s, dicom.idle_timeout_s)
-    pool = BufferPool()
+    network = Network()
     finder = Finder(catalog, policy.ae_title)
     retrieval = Retrieval(
-        reader, directory, Converter(), pool, limits, policy.ae_title, dicom.answer_timeout_s
+        reader, directory, Converter(), network, limits, policy.ae_title, dicom.answer_timeout_s
     )
     operations: dict[Verb, Operation] = {
         "FIND": finder.find,
@@ -128,7 +129,7 @@ def assemble(
         dicom.accept_unknown_calling,
         dicom.max_associations,
     )
-    return Server(services, pool, limits, retrieval.converter)
+    return Server(services, network, limits, retrieval.converter)
 
 
 async def serve_dicom(

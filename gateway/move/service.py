@@ -16,7 +16,7 @@ from gateway.upper_layer.requestor import Requestor, open_association
 from gateway.upper_layer.service_user import ConnectionLost
 from kernel.errors import AppError
 
-ATTEMPTS = 2  # associations that may break off before the rest of a batch has failed
+FRUITLESS = 2  # associations in a row that broke off before anything was sent
 
 
 async def move(exchange: Exchange, retrieval: Retrieval) -> Progress:
@@ -56,13 +56,17 @@ async def _send_batch(
     batch: Sequence[StoredInstance],
     progress: Progress,
 ) -> str:
-    """Send what fits in one association's contexts; the words for what went wrong with the node."""
-    left = progress.remaining - len(batch)
+    """Send what fits in one association's contexts; the words for what went wrong with the node.
+
+    An association that breaks costs the instance that was being sent; a new one goes on with the
+    rest, unless the last ones achieved nothing.
+    """
+    after = progress.remaining - len(batch)
     words = ""
-    for _ in range(ATTEMPTS):
-        todo = batch[len(batch) - (progress.remaining - left) :]
-        if not todo or exchange.cancelled:
-            return words
+    fruitless = 0
+    while progress.remaining > after and not exchange.cancelled and fruitless < FRUITLESS:
+        todo = batch[len(batch) - (progress.remaining - after) :]
+        failed = len(progress.failed)
         try:
             peer = await open_association(
                 destination.host,
@@ -70,7 +74,7 @@ async def _send_batch(
                 destination.title,
                 retrieval.ae_title,
                 contexts_for(todo),
-                retrieval.pool,
+                retrieval.network,
                 retrieval.outgoing_limits,
             )
         except AppError as error:
@@ -82,10 +86,11 @@ async def _send_batch(
             if not exchange.association.open:
                 raise
             words = f"{destination.title} broke off: {error}"
-            progress.count(batch[-(progress.remaining - left)], None)
-        else:
-            return words
-    progress.fail(batch[len(batch) - (progress.remaining - left) :])
+            progress.count(batch[after - progress.remaining], None)
+            sent = len(todo) - (progress.remaining - after) - (len(progress.failed) - failed)
+            fruitless = 0 if sent else fruitless + 1
+    if not exchange.cancelled:
+        progress.fail(batch[len(batch) - (progress.remaining - after) :])
     return words
 
 

@@ -15,7 +15,7 @@ from gateway.dimse.status import PENDING
 from gateway.retrieval.convert import Converter
 from gateway.retrieval.domain import Progress, wanted
 from gateway.retrieval.outgoing import Outgoing
-from gateway.upper_layer.buffers import BufferPool
+from gateway.upper_layer.network import Network
 from gateway.upper_layer.service_user import Limits
 from gateway.upper_layer.sop_classes import QUERY_CLASSES
 
@@ -29,7 +29,7 @@ class Retrieval:
     reader: Reader
     directory: Directory
     converter: Converter
-    pool: BufferPool
+    network: Network
     limits: Limits
     ae_title: str
     answer_s: float

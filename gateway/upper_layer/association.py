@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from gateway.upper_layer.buffers import BufferPool
 from gateway.upper_layer.incoming import Disposal, Incoming
 from gateway.upper_layer.machine import NEXT_STATE, Event, State, step
 from gateway.upper_layer.negotiation import Agreement, protocol_fault
+from gateway.upper_layer.network import Network
 from gateway.upper_layer.pdu import (
     ABORT,
     ASSOCIATE_AC,
@@ -55,6 +55,7 @@ class Association(asyncio.BufferedProtocol):
         "_last_heard",
         "_limits",
         "_loop",
+        "_network",
         "_transport",
         "_user",
         "acceptor",
@@ -67,13 +68,13 @@ class Association(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        pool: BufferPool,
+        network: Network,
         limits: Limits,
         user: Callable[[Association], ServiceUser],
         request: Associate | None = None,
     ) -> None:
-        self._loop = loop
+        self._loop = loop = asyncio.get_running_loop()
+        self._network = network
         self._limits = limits
         self.acceptor = request is None
         self.request = request
@@ -88,12 +89,13 @@ class Association(asyncio.BufferedProtocol):
         self._last_heard = loop.time()
         self._discarded = 0
         self._user: ServiceUser | None = user(self)
-        self._incoming = Incoming(pool, self, limits.max_pdu_bytes)
+        self._incoming = Incoming(network.pool, self, limits.max_pdu_bytes)
 
     # Calls of the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Evt5 for an acceptor, Evt2 for a requestor."""
+        self._network.live.add(self)
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         name = transport.get_extra_info("peername")
@@ -123,6 +125,7 @@ class Association(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Evt17."""
+        self._network.live.discard(self)
         if self.state is not State.IDLE:
             self._event(Event.TRANSPORT_CLOSED)
         self._transport = None
@@ -202,6 +205,12 @@ class Association(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close the connection without a word (a bare connection that only takes room)."""
         self._close()
+
+    def drop(self) -> None:
+        """Close the connection at once, whatever is waiting to be sent."""
+        self._close()
+        if self._transport is not None:
+            self._transport.abort()
 
     @property
     def open(self) -> bool:
@@ -416,8 +425,7 @@ class Association(asyncio.BufferedProtocol):
         self._artim = None
         if self.state in (State.AWAITING_ASSOCIATE_RQ, State.AWAITING_CLOSE):
             self._event(Event.ARTIM_EXPIRED)
-            if self._transport is not None:
-                self._transport.abort()  # what the peer does not read is not waited for
+            self.drop()  # what the peer does not read is not waited for
         else:
             self.abort("no answer in time")
 

@@ -190,7 +190,7 @@ class Incoming:
         if not ASSOCIATE_RQ <= kind <= ABORT:
             raise PduError(f"PDU type {kind:#04x}", UNRECOGNIZED_PDU)
         if kind in (ASSOCIATE_RQ, ASSOCIATE_AC):
-            if length > ASSOCIATE_LIMIT:
+            if length > min(ASSOCIATE_LIMIT, self._pool.size - 6):
                 raise PduError(f"A-ASSOCIATE of {length} bytes", INVALID_PARAMETER)
         elif length != 4:
             raise PduError(f"PDU type {kind} of {length} bytes, 4 expected", INVALID_PARAMETER)

@@ -15,9 +15,9 @@ from gateway.dimse.command import (
 )
 from gateway.dimse.responses import Responses
 from gateway.upper_layer.association import Association
-from gateway.upper_layer.buffers import BufferPool
 from gateway.upper_layer.incoming import Disposal
 from gateway.upper_layer.negotiation import requested
+from gateway.upper_layer.network import Network
 from gateway.upper_layer.pdu import (
     INVALID_PARAMETER,
     Associate,
@@ -115,7 +115,7 @@ async def open_association(
     called: str,
     calling: str,
     contexts: tuple[ProposedContext, ...],
-    pool: BufferPool,
+    network: Network,
     limits: Limits,
     timeout_s: float = 15.0,
 ) -> Requestor:
@@ -145,7 +145,7 @@ async def open_association(
     try:
         async with asyncio.timeout(timeout_s):
             await loop.create_connection(
-                lambda: Association(loop, pool, limits, user, request), host, port
+                lambda: Association(network, limits, user, request), host, port
             )
             await users[0].confirmed
     except (OSError, TimeoutError) as error:

@@ -67,4 +67,4 @@ async def gateway(
     await receiver.close()
     await reader.close()
     assert not server.services.sessions
-    assert server.pool.taken == 0
+    assert server.network.pool.taken == 0

@@ -212,7 +212,7 @@ async def test_idle_associations_hold_no_buffer(gateway: Gateway) -> None:
     for number, peer in enumerate(peers[:5], 1):
         made = make(number=number, side=300)
         assert (await peer.store(CT, made.identity.sop_instance_uid, ELE, made.data)).status == 0
-    assert gateway.server.pool.taken == 0
+    assert gateway.server.network.pool.taken == 0
     for peer in peers:
         await peer.release()
 

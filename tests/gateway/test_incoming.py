@@ -153,7 +153,7 @@ def test_held_request_is_asked_again() -> None:
     assert pool.taken == 0
 
 
-titles = st.text("ABC_xyz 09", min_size=1, max_size=16).map(str.strip).filter(None)
+titles = st.text("ABC_xyz 09", min_size=1, max_size=16).map(str.strip).filter(bool)
 uids = st.lists(st.integers(0, 10**8), min_size=2, max_size=6).map(
     lambda parts: ".".join(map(str, parts))
 )

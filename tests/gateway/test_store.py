@@ -129,7 +129,7 @@ async def test_object_that_breaks_off_is_not_stored(gateway: Gateway, side: int,
     await peer.write(whole[:half])
 
     async def received() -> bool:
-        return gateway.server.pool.taken == 1
+        return gateway.server.network.pool.taken == 1
 
     await eventually(received)
     if how == "abort":
@@ -140,7 +140,7 @@ async def test_object_that_breaks_off_is_not_stored(gateway: Gateway, side: int,
     await peer.close()
 
     async def gone() -> bool:
-        return not gateway.server.services.sessions and gateway.server.pool.taken == 0
+        return not gateway.server.services.sessions and gateway.server.network.pool.taken == 0
 
     await eventually(gone)
     again = await Peer.associate(gateway.port, (CT, ELE))
