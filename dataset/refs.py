@@ -1,7 +1,7 @@
 """Names of a study, a series and an instance: parsed once at each edge, then passed as values.
 
 A UID is written by the standard as numbers and dots (PS3.5 9.1). Real archives also hold UIDs that
-anonymisers made of letters, and such an instance has to be found again: `parse` accepts 1 to 64
+anonymisers made of letters, and such an instance has to be found again: `parse` accepts 1 to 128
 letters, digits, dots, hyphens and underscores and refuses everything else (paths, wildcards, lists,
 blanks). `strict_uid` says whether a UID is of the standard's form.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from kernel.errors import Invalid
 
-_TOLERATED = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}\Z")
+_TOLERATED = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}\Z")
 _STRICT = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*\Z")
 
 
