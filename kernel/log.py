@@ -71,7 +71,10 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     level = logging.getLevelNamesMapping()[settings.log.level.upper()]
     shared = _shared_processors()
     render = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty())
+        structlog.dev.ConsoleRenderer(
+            colors=out.isatty(),
+            exception_formatter=structlog.dev.plain_traceback,  # rich's shows local variables
+        )
         if plain
         else structlog.processors.JSONRenderer()
     )
