@@ -22,6 +22,13 @@ NEWER_STORAGE = (
     "1.2.840.10008.5.1.4.1.1.66.7",
     "1.2.840.10008.5.1.4.1.1.66.8",
 )
+# Deflated Image Frame Compression and JPEG XL, likewise.
+NEWER_SYNTAXES = (
+    "1.2.840.10008.1.2.8.1",
+    "1.2.840.10008.1.2.4.110",
+    "1.2.840.10008.1.2.4.111",
+    "1.2.840.10008.1.2.4.112",
+)
 # Storage by name, but not stored over the network.
 NOT_STORED = ("1.2.840.10008.1.3.10", "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2")
 STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -66,4 +73,5 @@ def storage_classes() -> frozenset[str]:
 
 def transfer_syntaxes() -> frozenset[str]:
     """Every transfer syntax of the dictionary, those retired too."""
-    return frozenset(uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax")
+    known = {uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax"}
+    return frozenset(known.union(NEWER_SYNTAXES))
