@@ -1,4 +1,4 @@
-"""The process that works behind the scenes: settling, versions, recovery, audit, events, jobs."""
+"""The process that works behind the scenes: settling, decisions, recovery, audit, events, jobs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
+from archive.decisions.service import finish_decisions
 from archive.journal.recovery import recover
 from archive.settle.service import Settler
 from archive.settle.sweep import sweep
@@ -17,11 +18,12 @@ from kernel.audit.intake import keep_taking_in
 from kernel.db.database import Database
 from kernel.errors import AppError
 from kernel.events.dispatcher import Dispatcher
+from kernel.jobs.runner import Jobs
 from kernel.settings import Settings
 from server.beats import beating
 from server.gateway_process import Report
 
-RECOVER_EVERY_S, COMPARE_EVERY_S, SWEEP_EVERY_S = 10.0, 2.0, 60.0
+RECOVER_EVERY_S, COMPARE_EVERY_S, DECIDE_EVERY_S, SWEEP_EVERY_S = 10.0, 2.0, 5.0, 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -32,12 +34,15 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
         database = await Database.open(settings)
         stack.push_async_callback(database.close)
         stores = open_stores(settings)
+        settler = Settler(settings, database, stores)
         parts: list[Awaitable[None]] = [
-            Settler(settings, database, stores).run(),
+            settler.run(),
             Dispatcher(database).run(),
+            Jobs(database, {}).run(),
             keep_taking_in(database),
             _repeat("recover", RECOVER_EVERY_S, lambda: recover(settings, database)),
             _repeat("compare", COMPARE_EVERY_S, lambda: compare_pending(database, stores)),
+            _repeat("decide", DECIDE_EVERY_S, lambda: finish_decisions(database, stores, settler)),
             _repeat("sweep", SWEEP_EVERY_S, lambda: sweep(database, stores, settings.archive)),
         ]
         await stack.enter_async_context(beating(settings, "worker"))

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ class Running:
     output: Path
     http_port: int = 0
     dicom_port: int = 0
-    metrics: str = field(default="")
+    metrics: str = ""
+    log_start: int = 0  # in bytes: an earlier server of the same folder wrote what is before
 
     @property
     def base(self) -> str:
@@ -40,7 +41,7 @@ class Running:
 
     def log(self) -> str:
         """Everything its processes wrote until now."""
-        return self.output.read_text(encoding="utf-8", errors="replace")
+        return self.output.read_bytes()[self.log_start :].decode("utf-8", "replace")
 
     def get(self, path: str, *, ok: bool = True, accept: str = "*/*") -> bytes:
         """Body of a GET; with `ok` any error raises."""
@@ -110,6 +111,7 @@ def serve(folder: Path, *options: str, **variables: str) -> Iterator[Running]:
     data, output = folder / "data", folder / "serve.log"
     addresses = ("--http", "127.0.0.1:0", "--dicom", "127.0.0.1:0")
     with output.open("ab") as log:
+        start = log.tell()
         process = subprocess.Popen(
             [*YUNYING, "serve", "--data", str(data), *addresses, *options],
             cwd=ROOT,
@@ -118,7 +120,7 @@ def serve(folder: Path, *options: str, **variables: str) -> Iterator[Running]:
             stdout=log,
             stderr=log,
         )
-    server = Running(process, data, output)
+    server = Running(process, data, output, log_start=start)
     try:
         server.wait_until_ready()
         yield server
