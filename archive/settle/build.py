@@ -153,7 +153,10 @@ def _open(stores: Stores, source: Source) -> tuple[memoryview, ManifestEntry]:
         return view, _entry(source, header)
     if source.entry is None:
         raise Invalid("pack.manifest", "the pack's manifest does not name the instance")
-    return read_view(stores.named(source.store), stores, source), _again(source.entry)
+    view = read_view(stores.named(source.store), stores, source)
+    if hashlib.sha256(view).hexdigest() != source.entry.sha256:
+        raise Invalid("pack.damaged", "the stored bytes do not fit their SHA-256")
+    return view, _again(source.entry)
 
 
 def _entry(source: Source, header: RecordHeader) -> ManifestEntry:

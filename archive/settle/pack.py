@@ -113,7 +113,10 @@ def read_manifest(size: int, read: Callable[[int, int], bytes]) -> Manifest:
     if xxhash.xxh3_64_intdigest(packed) != check:
         raise Invalid("pack.manifest", "the manifest at byte {at} is damaged", at=offset)
     tree = json.loads(gzip.decompress(packed))
-    if tree["format"] != FORMAT:
-        raise Invalid("pack.manifest", "pack format {format} is not known", format=tree["format"])
-    entries = [ManifestEntry(**entry) for entry in tree.pop("entries")]
-    return Manifest(entries=entries, **tree)
+    if tree.get("format") != FORMAT:
+        raise Invalid("pack.manifest", "pack format {format} is unknown", format=tree.get("format"))
+    try:
+        entries = [ManifestEntry(**entry) for entry in tree.pop("entries")]
+        return Manifest(entries=entries, **tree)
+    except (KeyError, TypeError) as error:
+        raise Invalid("pack.manifest", "the manifest at byte {at} is odd", at=offset) from error

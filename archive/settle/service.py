@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 from sqlalchemy import exists, select, update
@@ -20,7 +20,7 @@ from archive.settle import rows
 from archive.settle.build import Built, Source, build_pack, write_metadata
 from archive.settle.clock import now_ms
 from archive.settle.metadata import InstanceMetadata, MetadataHead
-from archive.settle.pack import Manifest, read_manifest
+from archive.settle.pack import EntryKind, Manifest, ManifestEntry, read_manifest
 from archive.settle.quarantine import settle_quarantine
 from archive.settle.rows import SeriesToSettle
 from archive.store.service import Stores, new_key, open_stores
@@ -139,13 +139,25 @@ class Settler:
             await self._renew_metadata(found, [])
             await self._merge(series_id)
 
-    async def rewrite(self, series_id: int, sources: Sequence[Source]) -> None:
-        """Copy `sources`, stored files of a series, into a new pack and switch to it."""
+    async def move_out(
+        self, series_id: int, pack_id: int, intact: Collection[tuple[EntryKind, int]]
+    ) -> int:
+        """Copy files of a series out of a damaged pack; returns how many.
+
+        `intact` names them by kind and row id.
+        """
         async with self._database.session(_SCOPE) as session:
             found = await rows.load_series(session, series_id)
-        if found is not None and sources:
-            await asyncio.to_thread(self._attach_entries, sources)
-            await self._write(found, sources)
+            if found is None:
+                return 0
+            listed = await rows.sources(session, found, PACK_FILES * MOST_PACKS, kinds=("pack",))
+        sources = [
+            one for one in listed if one.pack_id == pack_id and (one.kind, one.row_id) in intact
+        ]
+        if not sources:
+            return 0
+        await asyncio.to_thread(self._attach_entries, sources)
+        return len(sources) - await self._write(found, sources)
 
     async def complete_studies(self) -> int:
         """Say of studies that came to rest that they are settled."""
@@ -277,13 +289,12 @@ class Settler:
 
     def _attach_entries(self, sources: Sequence[Source]) -> None:
         """Give each source the manifest entry of the pack that it lies in."""
-        manifests: dict[str, Manifest] = {}
+        entries: dict[str, dict[int, ManifestEntry]] = {}
         for source in sources:
-            if source.key not in manifests:
-                manifests[source.key] = manifest_of(self._stores, source.store, source.key)
-            for entry in manifests[source.key].entries:
-                if entry.offset == source.byte_offset:
-                    source.entry = entry
+            if source.key not in entries:
+                manifest = manifest_of(self._stores, source.store, source.key)
+                entries[source.key] = {entry.offset: entry for entry in manifest.entries}
+            source.entry = entries[source.key].get(source.byte_offset)
 
 
 def manifest_of(stores: Stores, store_name: str, key: str) -> Manifest:
