@@ -51,6 +51,7 @@ async def beating(
     """Give a sign of this process now and every two seconds; take it away at the end."""
     folder = beats_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_dead(settings)
     file = folder / f"{role}-{os.getpid()}.json"
     started_at = time.time()
 

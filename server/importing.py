@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from archive.journal.domain import Identity, Origin, Outcome, Receipt
-from archive.journal.service import Receiver
+from archive.receive.service import Receiver
 from dataset.part10 import Head, parse_head
 from kernel.db.database import Database
 from kernel.errors import AppError, Invalid, Unavailable

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from aiohttp import web
 
-from archive.journal.service import journal_folder
+from archive.journal.node import journal_folder
 from kernel.settings import Settings
 from kernel.web.guard import requires
 from kernel.web.handler import Handler

@@ -14,7 +14,7 @@ import click
 
 from kernel.errors import Conflict, Unavailable
 from kernel.settings import Settings
-from server.beats import beating, remove_dead
+from server.beats import beating
 from server.guard import refuse_open_doors
 from server.migrations.run import upgrade
 from server.supervisor import Supervisor, launch, until_signal
@@ -53,7 +53,6 @@ async def serve(
     refuse_open_doors(settings)
     create_folder(settings)
     with _alone(settings, roles):
-        remove_dead(settings)
         await upgrade(settings)
         told = asyncio.ensure_future(until_signal())
         supervisor = Supervisor(roles, wanted)

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
-from archive.journal.service import Receiver
 from archive.query.service import Catalog
+from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from dicomweb import routes as dicomweb
 from dicomweb.browse import routes as browse

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from archive.decisions.service import finish_decisions
-from archive.journal.recovery import recover
+from archive.receive.recovery import recover
 from archive.settle.service import Settler
 from archive.settle.sweep import sweep
 from archive.store.service import open_stores
