@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from archive.journal.service import Receiver
 from archive.query.service import Catalog
+from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from dicomweb.pixels.images import Images
 from dicomweb.pixels.pool import CodecPool

@@ -6,8 +6,8 @@ import asyncio
 
 import structlog
 
-from archive.journal.service import Receiver
 from archive.query.service import Catalog
+from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from gateway.ae.domain import check_title
 from gateway.ae.service import AeDirectory, Directory

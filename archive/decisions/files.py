@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from archive.index.arrival import Arrival
 from archive.index.tables import instance, instance_version, pack_copy, series
 from archive.journal.domain import Origin
-from archive.journal.stored import read_arrival
+from archive.receive.stored import read_arrival
 from archive.store.service import Stores
 from kernel.errors import Invalid, NotFound, Unavailable
 

@@ -1,1 +1,1 @@
-"""The journal: append-only segments on local disk where every received instance lands first."""
+"""The journal: append-only segments on local disk, their records and what senders are told."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from archive.journal.service import journal_folder
+from archive.journal.node import journal_folder
 from archive.store.domain import ObjectStore
 from archive.store.files import LocalFiles
 from archive.store.s3 import S3Store

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from archive.journal.domain import Identity, Origin, Receipt
-from archive.journal.service import IncomingStream, Receiver
+from archive.receive.service import IncomingStream, Receiver
 from dataset.part10 import Head, parse_head
 from dataset.scanner import Scanner, ScanResult
 from dicomweb.store.domain import (

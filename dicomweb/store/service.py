@@ -10,7 +10,7 @@ from typing import Protocol
 from aiohttp.web import RequestPayloadError as BrokenBody
 
 from archive.journal.domain import Origin, Receipt
-from archive.journal.service import Receiver
+from archive.receive.service import Receiver
 from dicomweb.media import DICOM, UnsupportedMedia, parse_content_type
 from dicomweb.multipart import Event, MultipartParser, PartBegin, PartData
 from dicomweb.store.domain import PartResult

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from archive.journal.domain import Receipt
-from archive.journal.service import Receiver
 from archive.query.service import Catalog
+from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from archive.settle.service import Settler
 from archive.store.service import Stores, open_stores

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from archive.journal.service import Receiver
+from archive.receive.service import Receiver
 from kernel.db.database import Database
 from kernel.settings import Settings
 from tests.archive.material import ORIGIN, make

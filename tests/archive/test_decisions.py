@@ -29,9 +29,9 @@ from archive.index.tables import (
     study,
 )
 from archive.journal.domain import Outcome
-from archive.journal.recovery import recover
-from archive.journal.service import Receiver
 from archive.query.domain import Query
+from archive.receive.recovery import recover
+from archive.receive.service import Receiver
 from archive.settle.clock import now_ms
 from archive.store.s3 import S3Store
 from archive.store.service import Stores

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from archive.journal.recovery import recover
 from archive.journal.segment import Buffer, OsSegmentFile, Segment
-from archive.journal.service import Receiver
 from archive.query.domain import Query
 from archive.query.service import Catalog
+from archive.receive.recovery import recover
+from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from archive.store.service import open_stores
 from dataset.part10 import parse_head
@@ -164,7 +164,7 @@ async def test_the_proof_notices_a_missing_sync(
     mutilated: type[Segment],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("archive.journal.service.Segment", mutilated)
+    monkeypatch.setattr("archive.receive.service.Segment", mutilated)
     run = Run(settings, seed=1)
     await run.go(database)
     assert any([await lost(crash) for crash in run.crashes])

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import select
 
 from archive.index.tables import pack, pack_copy
-from archive.journal.service import Receiver
 from archive.query.service import Catalog
+from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from archive.settle.service import Settler
 from archive.settle.sweep import sweep

@@ -1,4 +1,4 @@
-"""The same SOP Instance UID again: always success for the sender, nothing lost, told apart later."""
+"""The same SOP Instance UID again: success for the sender, nothing lost, told apart later."""
 
 from __future__ import annotations
 

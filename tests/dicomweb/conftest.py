@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from archive.journal.service import Receiver
 from archive.query.service import Catalog
+from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from archive.settle.service import Settler
 from archive.store.service import open_stores

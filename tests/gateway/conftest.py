@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from archive.journal.service import Receiver
 from archive.query.service import Catalog
+from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from gateway.ae.service import add_ae
 from gateway.server import Server, serve_dicom

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from archive.index.arrival import Arrival
 from archive.journal.domain import Identity, Origin
-from archive.journal.service import arrival_of
+from archive.receive.service import arrival_of
 from dataset.part10 import Head, parse_head
 from dataset.scanner import Scanner, ScanResult
 from kernel.errors import Invalid

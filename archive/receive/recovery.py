@@ -27,10 +27,10 @@ from archive.index.deletions import Deletions, load_deletions
 from archive.index.statements import PACK_COPY_INSERT, PACK_INSERT
 from archive.index.tables import pack, pack_copy
 from archive.journal.domain import Identity, Origin
-from archive.journal.node import node_id
+from archive.journal.node import journal_folder, node_id
 from archive.journal.record import HEADER_BYTES, MAGIC, RecordHeader, unpack_header
 from archive.journal.segment import OsSegmentFile, Segment
-from archive.journal.service import arrival_of, journal_folder
+from archive.receive.service import arrival_of
 from dataset.part10 import parse_head
 from dataset.scanner import scan
 from kernel.db.database import Database

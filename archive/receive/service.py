@@ -18,7 +18,7 @@ import xxhash
 from archive.index.arrival import Arrival, identify
 from archive.index.commit import Committer, open_committer
 from archive.journal.domain import Identity, Origin, Outcome, Receipt
-from archive.journal.node import node_id
+from archive.journal.node import journal_folder, node_id
 from archive.journal.record import (
     FLAG_QUARANTINED,
     FLAG_STREAMED,
@@ -37,11 +37,6 @@ from kernel.settings import Settings
 _BATCH_LIMIT = 256  # instances in one index transaction
 _HOLD_BYTES = 1 << 20  # of a stream whose identity the sender did not announce
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-def journal_folder(settings: Settings) -> Path:
-    """Where the segments lie."""
-    return settings.data / "journal"
 
 
 class Receiver:

@@ -1,0 +1,1 @@
+"""Receiving: instances are taken, made durable and indexed; a dead writer is succeeded."""
