@@ -9,6 +9,7 @@ import asyncio
 import functools
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from server.importing import Summary
 
 Result = TypeVar("Result")
+LINE_EVERY_S = 5.0
 _SCOPE = Scope.system("command line")
 
 
@@ -126,8 +128,12 @@ def import_(where: Where, folder: Path, owner_id: int, again: bool) -> None:
     from server.importing import import_folder
 
     settings = _ready(where)
-    shown = _Shown()
-    work = import_folder(settings, folder, owner_id=owner_id, again=again, progress=shown.show)
+    shown = _Shown("Importing")
+
+    def show(summary: Summary, total: int) -> None:
+        shown.show(summary.files, total, "")
+
+    work = import_folder(settings, folder, owner_id=owner_id, again=again, progress=show)
     try:
         summary = asyncio.run(work)
     finally:
@@ -156,6 +162,39 @@ def check(where: Where) -> None:
         sys.exit(1)
 
 
+@main.command()
+@_settings_options
+def scrub(where: Where) -> None:
+    """Read everything that is stored back and compare checksums. Exit code 1 where one is wrong.
+
+    Intact files of a damaged pack are moved to a new one. Works while the servers run.
+    """
+    from archive.scrub.service import scrub as read_back
+
+    shown = _Shown("Reading back")
+    try:
+        report = _with_database(
+            where, lambda settings, database: read_back(settings, database, shown.show)
+        )
+    finally:
+        shown.end()
+    click.echo(
+        f"{report.files} files in {report.packs} packs and {report.segments} segments"
+        f" ({report.bytes / (1 << 20):.0f} MiB) read back: {len(report.damaged)} damaged,"
+        f" {len(report.objects)} objects damaged or missing, {len(report.unknown)} unknown"
+    )
+    for key, why in report.objects:
+        click.echo(f"  object {key}: {why}")
+    for file in report.damaged:
+        click.echo(f"  {file.kind} {file.sop_instance_uid} in {file.key}: {file.why}")
+    for thing in report.unknown:
+        click.echo(f"  unknown to the index, left alone: {thing.key} ({thing.size} bytes)")
+    if report.moved or report.renewed:
+        click.echo(f"  {report.moved} files moved, {report.renewed} metadata objects renewed")
+    if not report.good:
+        sys.exit(1)
+
+
 @main.group()
 def ae() -> None:
     """DICOM nodes that may ask us to send to them (C-MOVE), and whose data is whose."""
@@ -172,7 +211,7 @@ def add(where: Where, title: str, host: str, port: int, owner_id: int, charset: 
     """Register the node TITLE at HOST PORT."""
     from gateway.ae.service import add_ae
 
-    async def work(database: Database) -> None:
+    async def work(_: Settings, database: Database) -> None:
         async with database.session(_SCOPE, write=True) as session:
             await add_ae(session, title, host, port, owner_id=owner_id, charset=charset)
 
@@ -186,7 +225,7 @@ def list_(where: Where) -> None:
     """List the registered nodes."""
     from gateway.ae.service import list_aes
 
-    async def work(database: Database) -> list[tuple[str, str, int, int, str]]:
+    async def work(_: Settings, database: Database) -> list[tuple[str, str, int, int, str]]:
         async with database.session(_SCOPE) as session:
             nodes = await list_aes(session)
             return [(one.title, one.host, one.port, one.owner_id, one.charset) for one in nodes]
@@ -205,7 +244,7 @@ def remove(where: Where, title: str) -> None:
     """Forget the node TITLE; what it sent stays."""
     from gateway.ae.service import remove_ae
 
-    async def work(database: Database) -> None:
+    async def work(_: Settings, database: Database) -> None:
         async with database.session(_SCOPE, write=True) as session:
             await remove_ae(session, title)
 
@@ -230,7 +269,7 @@ def _ready(where: Where) -> Settings:
     return where.settings
 
 
-def _with_database(where: Where, work: Callable[[Database], Awaitable[Result]]) -> Result:
+def _with_database(where: Where, work: Callable[[Settings, Database], Awaitable[Result]]) -> Result:
     from kernel.db.database import Database
 
     settings = _ready(where)
@@ -238,7 +277,7 @@ def _with_database(where: Where, work: Callable[[Database], Awaitable[Result]]) 
     async def run() -> Result:
         database = await Database.open(settings)
         try:
-            return await work(database)
+            return await work(settings, database)
         finally:
             await database.close()
 
@@ -248,20 +287,21 @@ def _with_database(where: Where, work: Callable[[Database], Awaitable[Result]]) 
 class _Shown:
     """The progress of a long command: a bar on a terminal, else a line now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str) -> None:
+        self._label = label
         self._bar: Any = None
-        self._said = 0
+        self._said_at = time.monotonic()
 
-    def show(self, summary: Summary, total: int) -> None:
-        """`summary.files` of `total` are done."""
+    def show(self, done: int, total: int, _note: str) -> None:
+        """`done` of `total` are done."""
         if sys.stdout.isatty():
             if self._bar is None:
-                self._bar = click.progressbar(length=total, label="Importing")
+                self._bar = click.progressbar(length=total, label=self._label)
                 self._bar.__enter__()
-            self._bar.update(summary.files - self._bar.pos)
-        elif summary.files >= self._said + 1000:
-            self._said = summary.files
-            click.echo(f"{summary.files} of {total} files")
+            self._bar.update(done - self._bar.pos)
+        elif time.monotonic() - self._said_at > LINE_EVERY_S:
+            self._said_at = time.monotonic()
+            click.echo(f"{self._label}: {done} of {total}")
 
     def end(self) -> None:
         """Leave the line of the bar."""

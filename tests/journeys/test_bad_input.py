@@ -18,7 +18,7 @@ from kernel.errors import AppError
 from tests.archive.material import Made, make
 from tests.conformance.test_orthanc import part10
 from tests.gateway.peer import CT, ELE, Peer
-from tests.server.running import Running, serve, yunying
+from tests.server.running import Running, fails, serve
 
 NAMES = (
     "1403-OB.dcm",
@@ -145,7 +145,7 @@ def test_import_counts_the_refused_files_by_their_reason(
     for name, raw in files.items():
         (folder / name).write_bytes(raw)
     (folder / "good.dcm").write_bytes(part10(make(3)))
-    said = yunying("import", str(folder), "--data", str(server.data), check=False)
+    said = fails("import", str(folder), "--data", str(server.data))
     assert f"{len(files) + 1} files: " in said
     assert ", 9 refused, 0 skipped" in said
     for reason in (

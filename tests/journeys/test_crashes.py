@@ -75,7 +75,8 @@ async def _kill(server: Running, role: str) -> None:
 
 
 async def _well(server: Running) -> bool:
-    return (await asyncio.to_thread(server.health))["status"] == "ok"
+    health = await asyncio.to_thread(server.health)
+    return bool(health["status"] == "ok")
 
 
 async def _more(acknowledged: dict[str, Made], wanted: int) -> bool:

@@ -134,9 +134,23 @@ def serve(folder: Path, *options: str, **variables: str) -> Iterator[Running]:
             process.wait()
 
 
-def yunying(*arguments: str, check: bool = True, **variables: str) -> str:
-    """Run a command to its end; what it printed."""
-    done = subprocess.run(
+def yunying(*arguments: str, **variables: str) -> str:
+    """Run a command to its end, which must be a good one; what it printed."""
+    done = _run(arguments, variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def fails(*arguments: str, **variables: str) -> str:
+    """Run a command that cannot do what it is asked, and says so; what it printed."""
+    done = _run(arguments, variables)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def _run(arguments: tuple[str, ...], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [*YUNYING, *arguments],
         cwd=ROOT,
         env=environment(**variables),
@@ -146,6 +160,3 @@ def yunying(*arguments: str, check: bool = True, **variables: str) -> str:
         timeout=110,
         check=False,
     )
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr

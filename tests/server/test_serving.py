@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 
-from tests.server.running import Running, serve, yunying
+from tests.server.running import Running, fails, serve, yunying
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -97,9 +97,8 @@ def test_a_killed_process_is_logged_and_started_again(server: Running, role: str
 
 
 def test_a_second_server_on_the_same_folder_is_refused(server: Running) -> None:
-    said = yunying("serve", "--data", str(server.data), check=False)
+    said = fails("serve", "--data", str(server.data))
     assert "Another yunying serve" in said and str(server.process.pid) in said
-    assert "Traceback" not in said
 
 
 def test_nodes_are_managed_while_it_runs(server: Running) -> None:
@@ -107,10 +106,10 @@ def test_nodes_are_managed_while_it_runs(server: Running) -> None:
     assert "No node" in yunying("ae", "list", *data)
     yunying("ae", "add", "CT_KAILI", "10.1.2.3", "104", "--charset", "GB18030", *data)
     assert "10.1.2.3:104" in yunying("ae", "list", *data)
-    assert "registered already" in yunying("ae", "add", "CT_KAILI", "h", "1", *data, check=False)
+    assert "registered already" in fails("ae", "add", "CT_KAILI", "h", "1", *data)
     yunying("ae", "remove", "CT_KAILI", *data)
-    said = yunying("ae", "remove", "CT_KAILI", *data, check=False)
-    assert "is not registered" in said and "Traceback" not in said
+    said = fails("ae", "remove", "CT_KAILI", *data)
+    assert "is not registered" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -139,23 +138,22 @@ def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
         taken.listen()
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         addresses = ("--http", "127.0.0.1:0", "--dicom", bind)
-        said = yunying("serve", "--data", str(tmp_path / "d"), *addresses, check=False)
+        said = fails("serve", "--data", str(tmp_path / "d"), *addresses)
     assert "The gateway process cannot start" in said
     assert "in use" in said
 
 
 def test_addresses_beyond_loopback_are_refused(tmp_path: Path) -> None:
     for option in ("--http", "--dicom"):
-        said = yunying("serve", "--data", str(tmp_path), option, "0.0.0.0:0", check=False)
+        said = fails("serve", "--data", str(tmp_path), option, "0.0.0.0:0")
         assert "other machines can reach" in said, said
-        assert "Traceback" not in said
 
 
 def test_a_wrong_setting_is_said_in_one_sentence(tmp_path: Path) -> None:
     config = tmp_path / "y.toml"
     config.write_text("[http]\nbimd = '127.0.0.1:1'\n")
-    said = yunying("serve", "--config", str(config), check=False)
-    assert "There is no setting http.bimd" in said and "Traceback" not in said
+    said = fails("serve", "--config", str(config))
+    assert "There is no setting http.bimd" in said
 
 
 def test_one_role_alone_can_run(tmp_path: Path) -> None:
