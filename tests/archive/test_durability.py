@@ -212,7 +212,7 @@ async def test_a_full_disk_is_said_and_the_next_instance_is_stored(
     receiver = await Receiver.open(settings, database, lambda path: FailingFile(path, fail))
     made = make()
     with pytest.raises(Unavailable) as failure:
-        receiver.append(ORIGIN, made.identity, [made.data])
+        await receiver.append(ORIGIN, made.identity, [made.data])
     assert failure.value.code == "storage.full"
     receipt = await receiver.append(ORIGIN, made.identity, [made.data])
     assert receipt.reason is None

@@ -7,17 +7,26 @@ import json
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import func, select
 
+from archive.index.tables import instance, pack, quarantine
 from archive.journal.domain import Outcome
-from archive.query.domain import Query
+from archive.query.domain import LEVELS, Query
 from dataset.part10 import parse_head
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
+from kernel.db.statement import Statement
 from kernel.errors import Invalid, NotFound
 from kernel.scope import Actor, Scope
 from tests.archive.conftest import LOCAL, Archive
 from tests.archive.material import ORIGIN, Made, make, uid
 
 pytestmark = pytest.mark.backend
+KINDS = Statement(
+    select(pack.c.kind, func.count())
+    .join(instance, instance.c.pack_id == pack.c.id)
+    .group_by(pack.c.kind)
+)
+QUARANTINED = Statement(select(quarantine.c.reason))
 OTHERS = Scope(frozenset({2}), Actor("client", "other"), "test")
 
 
@@ -30,8 +39,8 @@ def bad_uid() -> Made:
 
 async def stored_dataset(archive: Archive, made: Made) -> bytes:
     ref = InstanceRef.parse(made.study, made.series, made.identity.sop_instance_uid)
-    (instance,) = await archive.reader.find(LOCAL, ref)
-    part10 = await archive.reader.read(instance)
+    (found,) = await archive.reader.find(LOCAL, ref)
+    part10 = await archive.reader.read(found)
     head = parse_head(part10)
     assert head is not None
     assert head.transfer_syntax_uid == made.identity.transfer_syntax_uid
@@ -45,23 +54,10 @@ async def test_an_instance_comes_back_byte_for_byte_from_journal_and_pack(archiv
     for one in made:
         assert await stored_dataset(archive, one) == one.data
     await archive.settle()
-    kinds = await archive.database.fetch(_kinds(), {})
+    kinds = await archive.database.fetch(KINDS, {})
     assert [tuple(row) for row in kinds] == [("pack", 6)]
     for one in made:
         assert await stored_dataset(archive, one) == one.data
-
-
-def _kinds() -> object:
-    from sqlalchemy import func, select
-
-    from archive.index.tables import instance, pack
-    from kernel.db.statement import Statement
-
-    return Statement(
-        select(pack.c.kind, func.count())
-        .join(instance, instance.c.pack_id == pack.c.id)
-        .group_by(pack.c.kind)
-    )
 
 
 async def test_a_large_instance_is_streamed_into_a_segment_of_its_own(archive: Archive) -> None:
@@ -85,8 +81,8 @@ async def test_instances_come_in_series_and_instance_order(archive: Archive) -> 
 
 async def test_another_owner_finds_and_reads_nothing(archive: Archive) -> None:
     await archive.store(make())
-    for level in ("PATIENT", "STUDY", "SERIES", "IMAGE"):
-        page = await archive.catalog.search(OTHERS, Query(level))  # type: ignore[arg-type]
+    for level in LEVELS:
+        page = await archive.catalog.search(OTHERS, Query(level))
         assert page.matches == []
     for ref in (
         StudyRef.parse(uid(1)),
@@ -139,10 +135,10 @@ async def test_a_frame_is_a_byte_range_of_the_stored_file(archive: Archive) -> N
     made = make(side=32)
     await archive.store(made)
     await archive.settle()
-    (instance,) = await archive.reader.find(LOCAL, StudyRef.parse(uid(1)))
-    layout = await archive.reader.frame_table(instance)
+    (found,) = await archive.reader.find(LOCAL, StudyRef.parse(uid(1)))
+    layout = await archive.reader.frame_table(found)
     ((offset, length),) = layout.frames[0]
-    assert await archive.reader.read(instance, offset, length) == made.data[-32 * 32 * 2 :]
+    assert await archive.reader.read(found, offset, length) == made.data[-32 * 32 * 2 :]
 
 
 @pytest.mark.parametrize(
@@ -245,14 +241,5 @@ async def test_what_cannot_be_indexed_is_quarantined_once(
     assert receipts[0].reason == reason
     assert "(0020,000" in receipts[0].detail
     assert receipts[2].outcome is Outcome.STORED
-    rows = await archive.database.fetch(_quarantined(), {})
+    rows = await archive.database.fetch(QUARANTINED, {})
     assert [tuple(row) for row in rows] == [(reason,)]
-
-
-def _quarantined() -> object:
-    from sqlalchemy import select
-
-    from archive.index.tables import quarantine
-    from kernel.db.statement import Statement
-
-    return Statement(select(quarantine.c.reason))

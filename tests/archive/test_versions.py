@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
+from sqlalchemy import select
 
+from archive.index.tables import mismatch
 from archive.journal.domain import Identity, Outcome
+from archive.query.domain import Query
 from archive.versions.service import compare_pending, versions_of
 from dataset.part10 import file_head
+from kernel.db.statement import Statement
 from kernel.events.service import feed, number_events
 from tests.archive.conftest import LOCAL, Archive
 from tests.archive.material import ORIGIN, Made, encode, make, uid
@@ -76,12 +80,6 @@ async def test_a_conflict_is_told_and_a_duplicate_is_not(archive: Archive) -> No
 async def test_contradictions_are_flagged_once_and_the_first_values_stay(
     archive: Archive,
 ) -> None:
-    from sqlalchemy import select
-
-    from archive.index.tables import mismatch
-    from archive.query.domain import Query
-    from kernel.db.statement import Statement
-
     await archive.store(
         make(number=1),
         make(number=2, PatientID="OTHER"),

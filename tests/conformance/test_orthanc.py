@@ -154,6 +154,7 @@ def test_orthanc_finds_and_moves_chinese_studies(server: Running, orthanc: Ortha
     folder.mkdir()
     (folder / "one.dcm").write_bytes(part10(made))
     yunying("import", str(folder), "--data", str(server.data))
+    found: dict[str, str] = {}
     for asked in ("杨*", "*秀英*", "yang*"):
         query = {"Level": "Study", "Query": {"PatientName": asked, "StudyInstanceUID": uid(7)}}
         found = orthanc.ask("/modalities/yunying/query", json.dumps(query).encode())

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,10 +56,11 @@ def nested(levels: int) -> bytes:
 
 
 def without(keyword: str, study: int) -> bytes:
-    return make(study, **{keyword: None}).data
+    nothing: Any = {keyword: None}
+    return make(study, **nothing).data
 
 
-MADE = {
+MADE: dict[str, Callable[[], bytes]] = {
     "nested_100000_levels": lambda: nested(100_000),
     "no_study_instance_uid": lambda: without("StudyInstanceUID", 901),
     "no_series_instance_uid": lambda: without("SeriesInstanceUID", 902),

@@ -7,7 +7,7 @@ as UTF-8; they are looked for by C-FIND in either character set, by QIDO-RS and 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from urllib.parse import quote, urlencode
 
@@ -24,7 +24,7 @@ from tests.gateway.peer import CT, ELE, STUDY_FIND, Peer
 from tests.server.running import Running, serve
 
 NAME = "Wang^Xiaoming=王^小明"
-ENCODINGS = {  # name: (declared, encoded)
+ENCODINGS: dict[str, tuple[str, Callable[[str], bytes]]] = {  # name: (declared, encoded)
     "gb18030": ("GB18030", lambda text: text.encode("gb18030")),
     "gbk_declared_latin1": ("ISO_IR 100", lambda text: text.encode("gbk")),
     "gbk_undeclared": ("", lambda text: text.encode("gbk")),
