@@ -122,8 +122,8 @@ class Session:
         services = self._services
         try:
             known = await services.directory.find(request.calling_ae_title)
-        except AppError as error:
-            _log.warning("ae_lookup_failed", code=error.code)
+        except Exception as error:  # noqa: BLE001 - the edge: one association fails, for now
+            _log.error("ae_lookup_failed", error=repr(error))
             self._reject(request, CONGESTION)
             return
         finally:
