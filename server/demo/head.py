@@ -66,7 +66,7 @@ def section(
     turned = np.sqrt((p.x[None, :] / a) ** 2 + ((p.y[:, None] - cy) / b) ** 2)
     theta = np.arctan2(p.y[:, None] - cy, p.x[None, :])
     turned = turned / (
-        1 + 0.025 * np.cos(2 * theta) + 0.022 * np.sin(3 * theta) + 0.012 * np.cos(4 * theta)
+        1 + 0.025 * np.cos(2 * theta) + 0.012 * np.sin(3 * theta) + 0.012 * np.cos(4 * theta)
     )
     brain = ((turned - 1) * np.sqrt(a * b)).astype(np.float32)
     _shell(p, brain, tissue)

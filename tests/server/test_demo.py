@@ -87,8 +87,8 @@ def test_the_wrong_declaration_is_found_out(drawn: dict[str, list[Dataset]]) -> 
 
 
 def test_dates_count_back_from_the_day(drawn: dict[str, list[Dataset]]) -> None:
-    assert drawn["chest-ct"][0].StudyDate == "20261122"
-    assert drawn["brain-mr"][0].StudyDate == "20261119"
+    assert drawn["head-ct"][0].StudyDate == "20261122"
+    assert drawn["brain-mr"][0].StudyDate == "20261110"
 
 
 def test_the_radiograph_has_dark_lungs_and_a_bright_spine(tmp_path: Path) -> None:
