@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
+from gateway.upper_layer.connection import Connection
 from gateway.upper_layer.incoming import Disposal, Incoming
 from gateway.upper_layer.machine import NEXT_STATE, Event, State, step
 from gateway.upper_layer.negotiation import Agreement, protocol_fault
@@ -39,28 +40,18 @@ from gateway.upper_layer.pdu import (
 )
 from gateway.upper_layer.service_user import ConnectionLost, Limits, ServiceUser
 
-WRITE_HIGH_BYTES = 512 * 1024
 DISCARD_LIMIT_BYTES = 8 << 20
 
 
-class Association(asyncio.BufferedProtocol):
+class Association(Connection):
     """The connection of an acceptor, or of a requestor when ``request`` is given."""
 
     __slots__ = (
-        "_artim",
         "_discarded",
-        "_drained",
-        "_idle",
         "_incoming",
-        "_last_heard",
-        "_limits",
-        "_loop",
-        "_network",
-        "_transport",
         "_user",
         "acceptor",
         "agreement",
-        "peer",
         "request",
         "state",
         "why",
@@ -73,20 +64,12 @@ class Association(asyncio.BufferedProtocol):
         user: Callable[[Association], ServiceUser],
         request: Associate | None = None,
     ) -> None:
-        self._loop = loop = asyncio.get_running_loop()
-        self._network = network
-        self._limits = limits
+        super().__init__(network, limits)
         self.acceptor = request is None
         self.request = request
         self.state = State.IDLE if request is None else State.AWAITING_TRANSPORT
         self.agreement: Agreement | None = None
-        self.peer = ""
         self.why = ""
-        self._transport: asyncio.Transport | None = None
-        self._artim: asyncio.TimerHandle | None = None
-        self._idle: asyncio.TimerHandle | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._last_heard = loop.time()
         self._discarded = 0
         self._user: ServiceUser | None = user(self)
         self._incoming = Incoming(network.pool, self, limits.max_pdu_bytes)
@@ -95,11 +78,7 @@ class Association(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Evt5 for an acceptor, Evt2 for a requestor."""
-        self._network.live.add(self)
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
-        name = transport.get_extra_info("peername")
-        self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name or "")
+        super().connection_made(transport)
         self._event(Event.TRANSPORT_INDICATION if self.acceptor else Event.TRANSPORT_CONFIRM)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -125,22 +104,11 @@ class Association(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Evt17."""
-        self._network.live.discard(self)
         if self.state is not State.IDLE:
             self._event(Event.TRANSPORT_CLOSED)
-        self._transport = None
+        super().connection_lost(exc)
         self._incoming.close()
         self._end("connection closed")
-
-    def pause_writing(self) -> None:
-        """The peer reads slower than we write."""
-        if self._drained is None:
-            self._drained = self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        """The peer took what was waiting."""
-        self._last_heard = self._loop.time()
-        self._wake()
 
     # Requests of the service user
 
@@ -198,10 +166,6 @@ class Association(asyncio.BufferedProtocol):
             self.why = self.why or why
             self._event(Event.ABORT_REQUEST)
 
-    def abort_provider(self, fault: PduError) -> None:
-        """A message that breaks PS3.7 or the negotiation, told as an invalid PDU (Evt19)."""
-        self._invalid(fault)
-
     def close(self) -> None:
         """Close the connection without a word (a bare connection that only takes room)."""
         self._close()
@@ -209,8 +173,7 @@ class Association(asyncio.BufferedProtocol):
     def drop(self) -> None:
         """Close the connection at once, whatever is waiting to be sent."""
         self._close()
-        if self._transport is not None:
-            self._transport.abort()
+        super().drop()
 
     @property
     def open(self) -> bool:
@@ -385,10 +348,6 @@ class Association(asyncio.BufferedProtocol):
 
     # Small things
 
-    def _write(self, pdu: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(pdu)
-
     def _close(self) -> None:
         self.state = State.IDLE
         self._stop_artim()
@@ -400,26 +359,10 @@ class Association(asyncio.BufferedProtocol):
         """Tell the service user once that it is over."""
         user, self._user = self._user, None
         self.why = self.why or why
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        self._stop_idle()
         self._wake()
         if user is not None:
             user.ended(self.why)
-
-    def _wake(self) -> None:
-        drained, self._drained = self._drained, None
-        if drained is not None and not drained.done():
-            drained.set_result(None)
-
-    def _start_artim(self) -> None:
-        self._stop_artim()
-        self._artim = self._loop.call_later(self._limits.artim_s, self._artim_expired)
-
-    def _stop_artim(self) -> None:
-        if self._artim is not None:
-            self._artim.cancel()
-            self._artim = None
 
     def _artim_expired(self) -> None:
         self._artim = None
@@ -428,11 +371,6 @@ class Association(asyncio.BufferedProtocol):
             self.drop()  # what the peer does not read is not waited for
         else:
             self.abort("no answer in time")
-
-    def _watch_idle(self) -> None:
-        if self._limits.idle_s:
-            due = self._last_heard + self._limits.idle_s
-            self._idle = self._loop.call_at(due, self._idle_due)
 
     def _idle_due(self) -> None:
         """Nothing heard for ``idle_s``: abort, unless it is we who are at work."""

@@ -105,11 +105,6 @@ class Incoming:
         self._disposal = Disposal.NO_DATA
         self._spans: list[int] = []  # start, end, start, end … of the fragments that are kept
 
-    @property
-    def in_message(self) -> bool:
-        """Whether a message has begun and is not complete."""
-        return self._in_data or bool(self._command) or self._pdu_left > 0
-
     def window(self) -> memoryview:
         """Where the next bytes are to be received."""
         if self._buffer is None:

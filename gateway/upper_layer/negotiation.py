@@ -175,9 +175,7 @@ def accept_answer(request: Associate, agreement: Agreement, policy: Policy) -> A
     )
 
 
-def requested(
-    request: Associate, answer: Associate, storage: frozenset[str] = frozenset()
-) -> Agreement:
+def requested(request: Associate, answer: Associate) -> Agreement:
     """What a requestor may use after an A-ASSOCIATE-AC; contexts it never proposed do not count."""
     proposed = {context.id: context for context in request.contexts}
     contexts = {
@@ -187,4 +185,4 @@ def requested(
         and one.id in proposed
         and one.transfer_syntax in proposed[one.id].transfer_syntaxes
     }
-    return Agreement(contexts, storage, answer.user.max_pdu_bytes, answer.results)
+    return Agreement(contexts, frozenset(), answer.user.max_pdu_bytes, answer.results)

@@ -10,8 +10,6 @@ from pydicom._uid_dict import UID_dictionary
 VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT_LE = "1.2.840.10008.1.2"
 EXPLICIT_LE = "1.2.840.10008.1.2.1"
-DEFLATED_LE = "1.2.840.10008.1.2.1.99"
-EXPLICIT_BE = "1.2.840.10008.1.2.2"
 # Data sets of queries are encoded in one of these; big endian is retired (PS3.5 A.3).
 QUERY_SYNTAXES = (EXPLICIT_LE, IMPLICIT_LE)
 

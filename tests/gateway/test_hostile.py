@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import socket
 import struct
+import tracemalloc
 from contextlib import suppress
 
 import psutil
 import pytest
+from pydicom.dataset import Dataset
 
 from gateway.dimse import command as dimse
 from gateway.upper_layer.pdu import (
@@ -17,13 +21,26 @@ from gateway.upper_layer.pdu import (
     Associate,
     ProposedContext,
     Rejection,
+    Role,
     encode_associate,
     encode_reject,
 )
 from kernel.settings import DicomSettings
-from tests.archive.material import make
+from tests.archive.material import encode, make, uid
 from tests.gateway.conftest import Gateway
-from tests.gateway.peer import CT, ELE, STUDY_FIND, VERIFICATION, Aborted, Peer, pdu, pdus, pdv
+from tests.gateway.peer import (
+    CT,
+    ELE,
+    ILE,
+    STUDY_FIND,
+    STUDY_GET,
+    VERIFICATION,
+    Aborted,
+    Peer,
+    pdu,
+    pdus,
+    pdv,
+)
 from tests.waiting import eventually
 
 CONTEXT = ProposedContext(1, CT, (ELE,))
@@ -139,6 +156,27 @@ async def test_silent_association_is_aborted_also_within_an_object(gateway: Gate
         await peer.close()
 
 
+@pytest.mark.parametrize(
+    "dicom_settings", [DicomSettings(idle_timeout_s=0.3, artim_timeout_s=0.3)], indirect=True
+)
+async def test_peer_that_does_not_read_what_it_asked_for_is_cut_off(gateway: Gateway) -> None:
+    large = make(side=4000)
+    peer = await Peer.associate(
+        gateway.port, (CT, ELE), (STUDY_GET, ILE), roles=(Role(CT, True, True),)
+    )
+    assert (await peer.store(CT, large.identity.sop_instance_uid, ELE, large.data)).status == 0
+    keys = Dataset()
+    keys.QueryRetrieveLevel = "STUDY"
+    keys.StudyInstanceUID = uid(1)
+    await peer.request(STUDY_GET, ILE, dimse.C_GET, encode(keys, implicit=True))
+
+    async def gone() -> bool:
+        return not gateway.server.services.sessions and not gateway.server.network.live
+
+    await eventually(gone)
+    await peer.close()
+
+
 @pytest.mark.parametrize("dicom_settings", [DicomSettings(artim_timeout_s=0.2)], indirect=True)
 async def test_peer_that_stays_after_an_abort_is_cut_off(gateway: Gateway) -> None:
     peer = await Peer.associate(gateway.port, (CT, ELE))
@@ -205,6 +243,35 @@ async def test_five_thousand_bare_connections_leave_memory_as_it_was(gateway: Ga
     made = make()
     assert (await good.store(CT, made.identity.sop_instance_uid, ELE, made.data)).status == 0
     await good.release()
+
+
+async def test_idle_association_costs_less_than_16_kib(gateway: Gateway) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def associate() -> socket.socket:
+        peer = socket.create_connection(("127.0.0.1", gateway.port))
+        peer.setblocking(False)
+        await loop.sock_sendall(peer, REQUEST)
+        assert await loop.sock_recv(peer, 1000)
+        return peer
+
+    peers = [await associate() for _ in range(20)]
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    more = [await associate() for _ in range(100)]
+    gc.collect()
+    grown = (tracemalloc.get_traced_memory()[0] - before) / len(more)
+    tracemalloc.stop()
+    assert len(gateway.server.services.sessions) == 120
+    assert grown < 16 << 10
+    for peer in peers + more:
+        peer.close()
+
+    async def gone() -> bool:
+        return not gateway.server.services.sessions
+
+    await eventually(gone)
 
 
 async def test_idle_associations_hold_no_buffer(gateway: Gateway) -> None:

@@ -11,16 +11,11 @@ from pydicom.filereader import read_dataset
 from pynetdicom import sop_class
 
 from dataset.part10 import parse_head
-from dataset.syntax import is_deflated
+from dataset.syntax import EXPLICIT_BIG, is_deflated
 from gateway.dimse import command as dimse
 from gateway.dimse.fragment import fragment_bytes
 from gateway.upper_layer.pdu import RELEASE_RP, RELEASE_RQ_PDU, encode_abort
-from gateway.upper_layer.sop_classes import (
-    EXPLICIT_BE,
-    IMPLICIT_LE,
-    storage_classes,
-    transfer_syntaxes,
-)
+from gateway.upper_layer.sop_classes import IMPLICIT_LE, storage_classes, transfer_syntaxes
 from tests.archive.material import encode, make, uid
 from tests.gateway.conftest import SYSTEM, Gateway
 from tests.gateway.peer import CT, ELE, VERIFICATION, Aborted, Peer, pdu, pdus, pdv
@@ -252,8 +247,8 @@ async def test_every_storage_class_and_transfer_syntax_is_accepted_as_it_comes(
 def encoded_as(syntax: str, number: int) -> bytes:
     """A data set as ``syntax`` would have its elements."""
     ds = read_dataset(DicomBytesIO(make(number=number).data), False, True)
-    if syntax in (EXPLICIT_BE, IMPLICIT_LE, PAPYRUS):
-        return encode(ds, implicit=syntax != EXPLICIT_BE, little=syntax != EXPLICIT_BE)
+    if syntax in (EXPLICIT_BIG, IMPLICIT_LE, PAPYRUS):
+        return encode(ds, implicit=syntax != EXPLICIT_BIG, little=syntax != EXPLICIT_BIG)
     plain = encode(ds)
     if is_deflated(syntax):
         packer = zlib.compressobj(wbits=-15)
