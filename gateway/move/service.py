@@ -8,11 +8,11 @@ from archive.retrieve.domain import StoredInstance
 from gateway.ae.domain import Ae
 from gateway.dimse.command import MOVE_DESTINATION, text
 from gateway.dimse.exchange import Exchange
+from gateway.dimse.requestor import Requestor, open_association
 from gateway.dimse.status import MOVE_DESTINATION_UNKNOWN, PENDING
 from gateway.retrieval.domain import Progress, batches, contexts_for
 from gateway.retrieval.outgoing import Outgoing
 from gateway.retrieval.service import Retrieval, finish, instances_of, note, send_all
-from gateway.upper_layer.requestor import Requestor, open_association
 from gateway.upper_layer.service_user import ConnectionLost
 from kernel.errors import AppError
 

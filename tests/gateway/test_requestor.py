@@ -10,6 +10,7 @@ import pytest
 
 from gateway.dimse import command as dimse
 from gateway.dimse.fragment import message
+from gateway.dimse.requestor import Requestor, open_association
 from gateway.upper_layer.network import Network
 from gateway.upper_layer.pdu import (
     ABORT,
@@ -29,7 +30,6 @@ from gateway.upper_layer.pdu import (
     encode_associate,
     encode_reject,
 )
-from gateway.upper_layer.requestor import Requestor, open_association
 from gateway.upper_layer.service_user import ConnectionLost, Limits
 from kernel.errors import Denied, Unavailable
 from tests.gateway.peer import CT, ELE, VERIFICATION, Aborted, Peer, pdu, pdv
