@@ -21,6 +21,8 @@ from pydicom.uid import UID
 from archive.query.conditions import KEYS
 from gateway.dimse import status
 from gateway.upper_layer.sop_classes import (
+    NEWER_STORAGE,
+    NEWER_SYNTAXES,
     QUERY_CLASSES,
     QUERY_SYNTAXES,
     VERIFICATION,
@@ -122,7 +124,7 @@ def _uid(uid: str) -> str:
 
 
 def _named(uid: str) -> tuple[str, str]:
-    name = UID(uid).name
+    name = (NEWER_STORAGE | NEWER_SYNTAXES).get(uid) or UID(uid).name
     return (name if name and name != uid else "(retired, without a name)", uid)
 
 

@@ -13,20 +13,19 @@ EXPLICIT_LE = "1.2.840.10008.1.2.1"
 # Data sets of queries are encoded in one of these; big endian is retired (PS3.5 A.3).
 QUERY_SYNTAXES = (EXPLICIT_LE, IMPLICIT_LE)
 
-# In PS3.6 and in pynetdicom's registry, not yet in the pydicom dictionary at hand.
-NEWER_STORAGE = (
-    "1.2.840.10008.5.1.4.1.1.9.100.1",
-    "1.2.840.10008.5.1.4.1.1.9.100.2",
-    "1.2.840.10008.5.1.4.1.1.66.7",
-    "1.2.840.10008.5.1.4.1.1.66.8",
-)
-# Deflated Image Frame Compression and JPEG XL, likewise.
-NEWER_SYNTAXES = (
-    "1.2.840.10008.1.2.8.1",
-    "1.2.840.10008.1.2.4.110",
-    "1.2.840.10008.1.2.4.111",
-    "1.2.840.10008.1.2.4.112",
-)
+# In PS3.6, not yet in the pydicom dictionary at hand.
+NEWER_STORAGE = {
+    "1.2.840.10008.5.1.4.1.1.9.100.1": "Waveform Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.9.100.2": "Waveform Acquisition Presentation State Storage",
+    "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
+    "1.2.840.10008.5.1.4.1.1.66.8": "Height Map Segmentation Storage",
+}
+NEWER_SYNTAXES = {
+    "1.2.840.10008.1.2.8.1": "Deflated Image Frame Compression",
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+}
 # Storage by name, but not stored over the network.
 NOT_STORED = ("1.2.840.10008.1.3.10", "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2")
 STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
