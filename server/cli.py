@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from kernel.scope import Scope
 from kernel.settings import Settings, load
 
 if TYPE_CHECKING:
+    from archive.scrub.domain import DamagedFile
     from kernel.db.database import Database
     from server.importing import Summary
 
@@ -89,6 +90,7 @@ def main() -> None:
 @click.option("--http", metavar="HOST:PORT", help="Web server (default: 127.0.0.1:8080).")
 @click.option("--dicom", metavar="HOST:PORT", help="DICOM server (default: 127.0.0.1:11112).")
 @click.option("--ae-title", metavar="AET", help="Our AE title (default: YUNYING).")
+@click.option("--internal", metavar="HOST:PORT", help="Where other nodes read (default: nowhere).")
 @click.option("--role", type=click.Choice(["all", "gateway", "web", "worker"]), default="all")
 @click.option("--demo", is_flag=True, help="Load demonstration studies once.")
 @click.option("--data", metavar="DIR", help="Data folder (default: var).")
@@ -104,6 +106,7 @@ def serve(role: str, demo: bool, config: Path | None, **options: str | None) -> 
         "http": "http.bind",
         "dicom": "dicom.bind",
         "ae_title": "dicom.ae_title",
+        "internal": "internal.bind",
     }
 
     def work() -> None:
@@ -183,14 +186,40 @@ def scrub(where: Where) -> None:
         f" ({report.bytes / (1 << 20):.0f} MiB) read back: {len(report.damaged)} damaged,"
         f" {len(report.objects)} objects damaged or missing, {len(report.unknown)} unknown"
     )
-    for key, why in report.objects:
-        click.echo(f"  object {key}: {why}")
-    for file in report.damaged:
-        click.echo(f"  {file.kind} {file.sop_instance_uid} in {file.key}: {file.why}")
+    _say_damage(report.objects, report.damaged)
     for thing in report.unknown:
         click.echo(f"  unknown to the index, left alone: {thing.key} ({thing.size} bytes)")
     if report.moved or report.renewed:
         click.echo(f"  {report.moved} files moved, {report.renewed} metadata objects renewed")
+    if not report.good:
+        sys.exit(1)
+
+
+@main.command(name="rebuild-index")
+@_settings_options
+def rebuild_index(where: Where) -> None:
+    """Add to the index what the object store and the journal hold and it lacks.
+
+    For a database that was lost: start with an empty one. Exit code 1 where something is damaged.
+    """
+    from archive.rebuild.service import rebuild_index as rebuild
+
+    shown = _Shown("Rebuilding")
+    try:
+        report = _with_database(
+            where, lambda settings, database: rebuild(settings, database, shown.show)
+        )
+    finally:
+        shown.end()
+    click.echo(
+        f"{report.instances} instances of {report.packs} packs and {report.records} records of the"
+        f" journal indexed, {report.versions} versions, {report.quarantined} kept aside,"
+        f" {report.decisions} decisions, {report.deleted} deletions; {report.known} objects were"
+        " known"
+    )
+    _say_damage(report.objects, report.damaged)
+    if report.owners:
+        click.echo(f"  institutions without a name: {', '.join(map(str, report.owners))}")
     if not report.good:
         sys.exit(1)
 
@@ -250,6 +279,13 @@ def remove(where: Where, title: str) -> None:
 
     _with_database(where, work)
     click.echo(f"{title} is forgotten.")
+
+
+def _say_damage(objects: Iterable[tuple[str, str]], damaged: Iterable[DamagedFile]) -> None:
+    for key, why in objects:
+        click.echo(f"  object {key}: {why}")
+    for file in damaged:
+        click.echo(f"  {file.kind} {file.sop_instance_uid} in {file.key}: {file.why}")
 
 
 def _configure_quietly(settings: Settings) -> None:

@@ -88,7 +88,7 @@ def test_studies_come_in_are_found_and_go_out_as_they_came(
     with serve(tmp_path, **variables) as server:
         _assert_found(server)
         _assert_equal(server, sent)
-        _wait_until_settled(load(None, variables, {"data": str(server.data)}), len(DEMO))
+        wait_until_settled(load(None, variables, {"data": str(server.data)}), len(DEMO))
         _assert_equal(server, sent)
         _assert_got(server, sent, tmp_path)
         said = yunying("import", str(demo), "--data", str(server.data), **variables)
@@ -174,7 +174,7 @@ def _assert_got(server: Running, sent: dict[str, Path], folder: Path) -> None:
         assert ds == pydicom.dcmread(sent[ds.SOPInstanceUID])
 
 
-def _wait_until_settled(settings: Settings, studies_sent: int) -> None:
+def wait_until_settled(settings: Settings, studies_sent: int) -> None:
     """Until every study is at rest in packs, as the event feed tells whoever waits for it."""
 
     async def wait() -> None:
