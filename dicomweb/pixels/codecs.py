@@ -1,7 +1,7 @@
 """Decoders of compressed frames, run inside a worker process (PS3.5 Annex A.4).
 
-pydicom drives; RLE and JPEG 2000 (HTJ2K included) come from pylibjpeg, JPEG baseline from Pillow.
-This module adds JPEG-LS, JPEG lossless and 12-bit JPEG from imagecodecs as a pydicom plugin.
+The decoders are those of `dataset.codecs`; this module adds the two forms that pydicom does not
+know and says in words what cannot be displayed.
 """
 
 from __future__ import annotations
@@ -9,64 +9,22 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
-from pydicom.pixels.decoders.base import Decoder, DecodeRunner, get_decoder
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.pixels.decoders.base import Decoder
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from dataset.codecs import decoder_of
 from dicomweb.pixels.frame import CannotDisplay, FrameSpec
 from dicomweb.pixels.native import decode_native
 from kernel.i18n.catalog import marked
 
 DEFLATED_IMAGE_FRAME = "1.2.840.10008.1.2.8.1"
 RLE_HEADER_BYTES = 64
-
-PLUGIN = "imagecodecs"
-PLUGIN_SYNTAXES = (
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-)
-DECODER_DEPENDENCIES = dict.fromkeys(PLUGIN_SYNTAXES, ("imagecodecs",))
-
-
-def is_available(uid: str) -> bool:
-    """Asked by pydicom when the plugin is added."""
-    return uid in DECODER_DEPENDENCIES
-
-
-def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
-    """pydicom plugin: one codestream to raw little endian samples, colour by pixel."""
-    if runner.transfer_syntax in (JPEGLSLossless, JPEGLSNearLossless):
-        decoded = imagecodecs.jpegls_decode(src)
-    else:
-        decoded = _decode_jpeg(src)
-    array = cast("NDArray[np.generic]", decoded)
-    runner.set_option("bits_allocated", array.dtype.itemsize * 8)
-    runner.set_option("planar_configuration", 0)
-    return np.ascontiguousarray(array).tobytes()
-
-
-def register() -> None:
-    """Add the plugin to pydicom's decoders of this process; calling it again does nothing."""
-    for uid in PLUGIN_SYNTAXES:
-        decoder = get_decoder(uid)
-        if PLUGIN not in decoder.available_plugins:
-            decoder.add_plugin(PLUGIN, (__name__, "decode_frame"))
 
 
 def decode(codestream: bytes, spec: FrameSpec) -> tuple[NDArray[np.generic], str]:
@@ -139,26 +97,14 @@ def _corrupt(error: Exception) -> CannotDisplay:
 
 
 def _decoder(spec: FrameSpec) -> Decoder:
-    register()
-    try:
-        decoder = get_decoder(spec.transfer_syntax_uid)
-    except NotImplementedError:
-        decoder = None
-    if decoder is None or not decoder.is_available:
+    decoder = decoder_of(spec.transfer_syntax_uid)
+    if decoder is None:
         raise CannotDisplay(
             "pixels.syntax",
             marked("Pixel data of transfer syntax {transfer_syntax_uid} cannot be displayed."),
             transfer_syntax_uid=spec.transfer_syntax_uid,
         )
     return decoder
-
-
-def _decode_jpeg(src: bytes) -> NDArray[np.generic]:
-    """Lossless JPEG without any colour transform; whatever else calls itself that by libjpeg."""
-    try:
-        return cast("NDArray[np.generic]", imagecodecs.jpegsof3_decode(src))
-    except (RuntimeError, ValueError):
-        return cast("NDArray[np.generic]", imagecodecs.jpeg8_decode(src))
 
 
 def _first_line(error: Exception) -> str:

@@ -29,7 +29,6 @@ def main() -> None:
     """Serve jobs until standard input ends."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
-    codecs.register()
     limit(int(sys.argv[1]))
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while True:
