@@ -296,8 +296,8 @@ def _configure_quietly(settings: Settings) -> None:
 
 def _ready(where: Where) -> Settings:
     """Settings of a data folder that exists and whose database has the newest schema."""
+    from server.folder import create_folder
     from server.migrations.run import upgrade
-    from server.serving import create_folder
 
     _configure_quietly(where.settings)
     create_folder(where.settings)

@@ -23,13 +23,13 @@ LEAST_FREE_BYTES = 64 * 1024 * 1024
 EXPECTS = "expects_"
 
 _ALIVE = Statement(select(literal(1)))
-_DATABASE: web.AppKey[Database] = web.AppKey("server.database", Database)
+DATABASE: web.AppKey[Database] = web.AppKey("server.database", Database)
 _SETTINGS: web.AppKey[Settings] = web.AppKey("server.settings", Settings)
 
 
 def setup(app: web.Application, settings: Settings, database: Database) -> None:
     """Add the route."""
-    app[_SETTINGS], app[_DATABASE] = settings, database
+    app[_SETTINGS], app[DATABASE] = settings, database
     app.router.add_get("/healthz", healthz)
 
 
@@ -39,7 +39,7 @@ async def healthz(request: web.Request) -> web.Response:
     settings = request.app[_SETTINGS]
     beats = await asyncio.to_thread(read_beats, settings)
     parts = {
-        "database": await _database(request.app[_DATABASE]),
+        "database": await _database(request.app[DATABASE]),
         "storage": await asyncio.to_thread(_storage, settings.data),
         **{role: _process(role, beats) for role in ("gateway", "worker")},
     }

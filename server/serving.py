@@ -12,9 +12,10 @@ from typing import IO, Any
 
 import click
 
-from kernel.errors import Conflict, Unavailable
+from kernel.errors import Conflict
 from kernel.settings import Settings
 from server.beats import beating
+from server.folder import create_folder
 from server.guard import refuse_open_doors
 from server.migrations.run import upgrade
 from server.supervisor import Supervisor, launch, until_signal
@@ -26,20 +27,6 @@ def roles_of(choice: str, settings: Settings) -> list[str]:
     """The processes to run for ``--role``, the web as often as the settings say."""
     chosen = list(ROLES) if choice == "all" else [choice]
     return [role for role in chosen for _ in range(settings.http.processes if role == "web" else 1)]
-
-
-def create_folder(settings: Settings) -> None:
-    """Make the data folder, for its owner only. Raises Unavailable `data.folder`."""
-    try:
-        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (settings.data / "run").mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise Unavailable(
-            "data.folder",
-            "The data folder {folder} cannot be used: {why}.",
-            folder=str(settings.data),
-            why=error.strerror or str(error),
-        ) from error
 
 
 async def serve(

@@ -24,6 +24,7 @@ from server import health, metrics
 from server.beats import beating
 from server.gateway_process import Report
 from server.guard import LoopbackGuard
+from server.internal import serve_internal
 
 SHUTDOWN_S = 3.0
 
@@ -48,6 +49,8 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
             ) from error
         host, port = runner.addresses[0][:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if settings.internal.bind:
+            await serve_internal(settings, app[health.DATABASE], stack)
         await stack.enter_async_context(beating(settings, "web", address, app[metrics.COUNTS].beat))
         report({"address": address})
         await stop.wait()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kernel.errors import AppError
 from kernel.settings import load
+from server.folder import create_folder
 from server.migrations.run import upgrade
-from server.serving import create_folder
 
 
 def main() -> int:

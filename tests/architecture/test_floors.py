@@ -15,6 +15,7 @@ PACKAGES = ("archive", "dataset", "dicomweb", "gateway", "kernel", "server")
 OPEN = {"kernel", "dataset"}
 FACES = {
     "server": {
+        "archive.journal.node",
         "archive.receive.recovery",
         "archive.query.conditions",  # the conformance statement names the matching keys
         "archive.settle.sweep",

@@ -30,6 +30,14 @@ OWNED = (
 
 def upgrade() -> None:
     op.create_table(
+        "node",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("address", KEY, nullable=False, comment="HOST:PORT of its internal listener"),
+        sa.Column("seen_ms", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_node"),
+        comment="machines that other machines can ask for their journal, and when they were last up",
+    )
+    op.create_table(
         "person_name",
         sa.Column("id", ID, autoincrement=True, nullable=False),
         sa.Column("display", KEY, nullable=False),
