@@ -107,6 +107,26 @@ class ArchiveSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class InternalSettings:
+    """How several machines on one database and one object store read each other's journal."""
+
+    bind: str = setting(
+        "",
+        "Address and port where other nodes may read what is not settled yet; empty: nowhere."
+        " Not encrypted: for a network that belongs to the nodes.",
+    )
+    address: str = setting(
+        "", "HOST:PORT where other nodes reach `bind`; empty means the address it listens on."
+    )
+    secret: str = setting(
+        "",
+        "What nodes show each other, the same on all of them. Empty: `internal.secret` in the data"
+        " folder, which the first start makes.",
+        secret=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What the processes say about themselves."""
 
@@ -140,6 +160,7 @@ class Settings:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     objects: ObjectSettings = field(default_factory=ObjectSettings)
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
+    internal: InternalSettings = field(default_factory=InternalSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 

@@ -14,7 +14,7 @@ from archive.index.arrival import Arrival
 from archive.index.tables import instance, instance_version, pack_copy, series
 from archive.journal.domain import Origin
 from archive.receive.stored import read_arrival
-from archive.store.service import Stores
+from archive.store.service import JOURNAL, Stores
 from kernel.errors import Invalid, NotFound, Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -30,6 +30,7 @@ class StoredFile:
     byte_length: int
     received_ms: int
     row_id: int
+    node: str
 
 
 async def first(session: AsyncSession, where: ColumnElement[bool]) -> list[StoredFile]:
@@ -59,21 +60,22 @@ async def of_study(
     ranked = [((row[4], 0, row[5]), StoredFile(*row)) for row in instances]
     versions = await session.execute(
         _files(instance_version)
-        .add_columns(instance.c.received_ms)
+        .add_columns(instance.c.received_ms.label("first_ms"))
         .join(instance, instance.c.id == instance_version.c.instance_fk)
         .where(
             instance_version.c.owner_id == owner_id,
             instance_version.c.study_instance_uid == study_uid,
         )
     )
-    ranked += [((max(row[4], row[6]), 1, row[5]), StoredFile(*row[:6])) for row in versions]
+    ranked += [((max(row[4], row[7]), 1, row[5]), StoredFile(*row[:7])) for row in versions]
     return [file for _, file in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def read(stores: Stores, owner_id: int, files: Sequence[StoredFile]) -> list[Arrival]:
     """What the files say; those that are lost or damaged are left out.
 
-    Raises `Unavailable` where a store does not answer.
+    Raises `Unavailable` where a store does not answer, and ``node.elsewhere`` where a file lies in
+    the journal of another node: it can be read there, and everywhere once it is settled.
     """
     found = []
     for file in files:
@@ -89,6 +91,10 @@ def read(stores: Stores, owner_id: int, files: Sequence[StoredFile]) -> list[Arr
 
 
 def _read(stores: Stores, owner_id: int, file: StoredFile) -> Arrival:
+    if file.store == JOURNAL and file.node != stores.node:
+        raise Unavailable(
+            "node.elsewhere", "the bytes lie in the journal of node {node}", node=file.node
+        )
     store = stores.named(file.store)
 
     def part(start: int, length: int) -> bytes:
@@ -108,6 +114,7 @@ def _files(table: Table) -> Select[Any]:
             table.c.byte_length,
             table.c.received_ms,
             table.c.id,
+            pack_copy.c.node_id,
         )
         .select_from(table)
         .join(pack_copy, and_(pack_copy.c.pack_id == table.c.pack_id, pack_copy.c.state == "good"))

@@ -27,7 +27,7 @@ from archive.store.service import Stores
 from kernel.audit.domain import AuditRecord
 from kernel.audit.service import append as audit
 from kernel.db.database import Database
-from kernel.errors import AppError, NotFound
+from kernel.errors import AppError, NotFound, Unavailable
 from kernel.events.service import emit
 from kernel.scope import Scope
 
@@ -95,7 +95,12 @@ async def finish_decisions(
             if made.closed and await anything_left(session, made):
                 waiting.append(row_id)
     for decision_id in waiting:
-        await complete(database, stores, settler, decision_id)
+        try:
+            await complete(database, stores, settler, decision_id)
+        except Unavailable as error:
+            if error.code != "node.elsewhere":
+                raise
+            _log.info("decision_waits", decision_id=decision_id, why=str(error))
     await append_log(database, stores)
     return len(waiting)
 

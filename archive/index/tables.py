@@ -290,6 +290,15 @@ pack_copy = Table(
     UniqueConstraint("store", "key"),
 )
 
+node = Table(
+    "node",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("address", Key, nullable=False, comment="HOST:PORT of its internal listener"),
+    _number("seen_ms"),
+    comment="machines that other machines can ask for their journal, and when they were last up",
+)
+
 decision = Table(
     "decision",
     metadata,

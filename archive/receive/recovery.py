@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 import xxhash
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, select, update
 
 from archive.index.arrival import Arrival
 from archive.index.commit import Committer, open_committer
@@ -75,7 +75,9 @@ async def recover(settings: Settings, database: Database) -> Recovered:
     node = node_id(settings)
     committer = open_committer(database, node)
     try:
-        for path in await asyncio.to_thread(_segments, folder):
+        paths = await asyncio.to_thread(_segments, folder)
+        await _adopt([path.name for path in paths], database, node)
+        for path in paths:
             await _recover(path, database, node, committer, done)
     finally:
         await committer.close()
@@ -87,6 +89,19 @@ async def recover(settings: Settings, database: Database) -> Recovered:
             stray_bytes=done.stray_bytes,
         )
     return done
+
+
+async def _adopt(keys: list[str], database: Database, node: str) -> None:
+    """A segment that lies here is this node's, also after the machine was given another name."""
+    renamed = and_(
+        pack_copy.c.store == "journal", pack_copy.c.key.in_(keys), pack_copy.c.node_id != node
+    )
+    async with database.session(_SCOPE) as session:
+        found = (await session.scalars(select(pack_copy.c.key).where(renamed))).all()
+    if found:
+        _log.warning("segments_of_a_former_name", segments=len(found))
+        async with database.session(_SCOPE, write=True) as session:
+            await session.execute(update(pack_copy).where(renamed).values(node_id=node))
 
 
 async def _recover(

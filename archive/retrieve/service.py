@@ -1,7 +1,8 @@
 """Reading back: instances, frames and metadata, as they were received.
 
 Every look-up takes a `Scope`; what lies outside it is not found. An instance that moved while it
-was being read (its segment settled and went) is resolved once more.
+was being read (its segment settled and went) is resolved once more. What is not settled yet and
+lies in the journal of another node is read from there.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from archive.nodes.peers import Peers, unreachable
 from archive.retrieve import statements as sql
 from archive.retrieve.domain import FrameLayout, SeriesMetadata, StoredInstance
 from archive.settle.metadata import InstanceMetadata, describe, split_metadata, unpack_metadata
-from archive.store.service import Stores, open_stores
+from archive.store.service import JOURNAL, Stores, open_stores
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
 from kernel.db.database import Database
 from kernel.db.statement import Statement
@@ -27,17 +29,18 @@ from kernel.settings import Settings
 class Reader:
     """Serves what is stored. One per process."""
 
-    def __init__(self, database: Database, stores: Stores) -> None:
+    def __init__(self, database: Database, stores: Stores, peers: Peers | None = None) -> None:
         self._database = database
         self._stores = stores
+        self._peers = peers
         self._statements: dict[tuple[str, bool], Statement] = {}
-        self._places: dict[int, tuple[str, str]] = {}
+        self._places: dict[int, tuple[str, str, str]] = {}
 
     @classmethod
     async def open(cls, settings: Settings, database: Database) -> Reader:
         """A reader of the stores that `settings` name."""
         stores = await asyncio.to_thread(open_stores, settings)
-        return cls(database, stores)
+        return cls(database, stores, Peers(settings, database))
 
     async def close(self) -> None:
         """Nothing is held open between two reads."""
@@ -119,14 +122,17 @@ class Reader:
     async def read(
         self, instance: StoredInstance, start: int = 0, length: int | None = None
     ) -> bytes:
-        """`length` bytes from `start` of the instance's Part 10 file, or all the rest."""
+        """`length` bytes from `start` of the instance's Part 10 file, or all the rest.
+
+        Raises `Unavailable` where a store, or the node that has them, does not answer.
+        """
         wanted = instance.byte_length - start if length is None else length
         if start < 0 or wanted < 0 or start + wanted > instance.byte_length:
             raise NotFound("instance.range", "the instance has {n} bytes", n=instance.byte_length)
         try:
             return await self._read_at(instance.pack_id, instance.byte_offset + start, wanted)
-        except NotFound:
-            pack_id, offset = await self._place_now(instance)
+        except (NotFound, Unavailable) as failure:
+            pack_id, offset = await self._place_now(instance, failure)
             return await self._read_at(pack_id, offset + start, wanted)
 
     async def stream(
@@ -215,36 +221,47 @@ class Reader:
         )
 
     async def _read_whole(self, pack_id: int) -> bytes:
-        store, key = await self._place(pack_id)
+        store, key, _ = await self._place(pack_id)
         return await asyncio.to_thread(self._stores.named(store).read, key)
 
     async def _read_at(self, pack_id: int, start: int, length: int) -> bytes:
-        store, key = await self._place(pack_id)
+        store, key, holder = await self._place(pack_id)
         try:
             return await asyncio.to_thread(self._stores.named(store).read, key, start, length)
         except NotFound:
             self._places.pop(pack_id, None)
-            raise
+            if store != JOURNAL or holder == self._stores.node:
+                raise
+        if self._peers is None:
+            raise unreachable(holder)
+        data = await self._peers.read(holder, pack_id, start, length)
+        self._places[pack_id] = (store, key, holder)
+        return data
 
-    async def _place(self, pack_id: int) -> tuple[str, str]:
-        """Store and key of a pack; they never change, so they are remembered."""
+    async def _place(self, pack_id: int) -> tuple[str, str, str]:
+        """Store, key and node of a pack; they hardly ever change, so they are remembered."""
         found = self._places.get(pack_id)
         if found is None:
             rows = await self._database.fetch(sql.PLACE, {"pack_id": pack_id})
             if not rows:
                 raise NotFound("pack.not_found", "the pack is gone")
-            found = (rows[0][0], rows[0][1])
+            found = (rows[0][0], rows[0][1], rows[0][2])
             while len(self._places) >= 10_000:
                 del self._places[next(iter(self._places))]
             self._places[pack_id] = found
         return found
 
-    async def _place_now(self, instance: StoredInstance) -> tuple[int, int]:
+    async def _place_now(
+        self, instance: StoredInstance, failure: NotFound | Unavailable
+    ) -> tuple[int, int]:
+        """Pack and offset where the instance lies by now; without a new place the failure stays."""
         rows = await self._database.fetch(sql.PLACE_NOW, {"id": instance.id})
         if not rows:
             raise NotFound("instance.not_found", "there is no such instance")
         pack_id, offset, _ = rows[0]
         if (pack_id, offset) == (instance.pack_id, instance.byte_offset):
+            if isinstance(failure, Unavailable):
+                raise failure
             raise Unavailable("objects.missing", "the stored bytes cannot be read")
         return pack_id, offset
 

@@ -128,7 +128,7 @@ def by_patient(*, all_owners: bool) -> Statement:
 
 
 PLACE = Statement(
-    select(pack_copy.c.store, pack_copy.c.key)
+    select(pack_copy.c.store, pack_copy.c.key, pack_copy.c.node_id)
     .where(pack_copy.c.pack_id == bindparam("pack_id"), pack_copy.c.state == "good")
     .order_by(pack_copy.c.store)
 )

@@ -14,6 +14,7 @@ from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.index.tables import pack, pack_copy, quarantine
+from archive.nodes.rows import within_reach
 from archive.settle import rows
 from archive.settle.build import Source, build_pack
 from archive.settle.clock import now_ms
@@ -37,7 +38,7 @@ async def settle_quarantine(
     `damaged` and is not tried again.
     """
     async with database.session(_SCOPE) as session:
-        owner_id, sources = await _waiting(session, now_ms() - quiet_ms, damaged)
+        owner_id, sources = await _waiting(session, stores.node, now_ms() - quiet_ms, damaged)
     if not sources:
         return 0
     created, key = now_ms(), new_key("packs", ".dcmpack")
@@ -57,9 +58,9 @@ async def settle_quarantine(
 
 
 async def _waiting(
-    session: AsyncSession, before_ms: int, damaged: set[int]
+    session: AsyncSession, node: str, before_ms: int, damaged: set[int]
 ) -> tuple[int, list[Source]]:
-    """The oldest record that waits, with others of its owner."""
+    """The oldest record that waits on `node`, with others of its owner."""
     chosen = (
         select(
             quarantine.c.id,
@@ -80,6 +81,7 @@ async def _waiting(
         .join(pack_copy, and_(pack_copy.c.pack_id == pack.c.id, pack_copy.c.state == "good"))
         .where(
             pack.c.kind == "journal",
+            within_reach(node),
             quarantine.c.received_ms < before_ms,
             quarantine.c.id.not_in(sorted(damaged)),
         )

@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ScalarSelect, Table, and_, func, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    ScalarSelect,
+    Table,
+    and_,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.index.tables import (
@@ -19,6 +31,7 @@ from archive.index.tables import (
     study,
     uid_code,
 )
+from archive.nodes.rows import lies, within_reach
 from archive.settle.build import Source
 from archive.settle.pack import EntryKind, ManifestEntry
 
@@ -47,20 +60,32 @@ class SeriesToSettle:
 
 
 async def due(
-    session: AsyncSession, quiet_before_ms: int, since_before_ms: int, limit: int
+    session: AsyncSession, node: str, quiet_before_ms: int, since_before_ms: int, limit: int
 ) -> list[int]:
-    """The ids of series at rest, or with instances waiting too long."""
+    """The ids of series at rest, or with instances waiting too long, that `node` can work on.
+
+    Those are series with a share in its journal, and those with none in the journal of another.
+    """
     at_rest = or_(
         series.c.last_received_ms < quiet_before_ms,
         series.c.unsettled_since_ms < since_before_ms,
     )
     chosen = (
         select(series.c.id)
-        .where(series.c.unsettled > 0, at_rest)
+        .where(series.c.unsettled > 0, at_rest, or_(_share(node), ~_share(node, elsewhere=True)))
         .order_by(series.c.last_received_ms)
         .limit(limit)
     )
     return list((await session.scalars(chosen)).all())
+
+
+def _share(node: str, *, elsewhere: bool = False) -> ColumnElement[bool]:
+    """Whether instances of a series lie in the journal of `node`, or of others."""
+    return exists().where(
+        instance.c.series_fk == series.c.id,
+        pack_copy.c.pack_id == instance.c.pack_id,
+        lies(node, elsewhere=elsewhere),
+    )
 
 
 async def load_series(session: AsyncSession, series_id: int) -> SeriesToSettle | None:
@@ -83,18 +108,20 @@ async def load_series(session: AsyncSession, series_id: int) -> SeriesToSettle |
     return None if row is None else SeriesToSettle(*row)
 
 
-async def journal_sources(session: AsyncSession, found: SeriesToSettle, limit: int) -> list[Source]:
-    """What of a series still lies in the journal: instances in order, then compared versions."""
-    return await sources(session, found, limit, kinds=("journal",))
+async def journal_sources(
+    session: AsyncSession, found: SeriesToSettle, limit: int, node: str
+) -> list[Source]:
+    """What of a series `node` has in its journal: instances in order, then compared versions."""
+    return await sources(session, found, limit, kinds=("journal",), node=node)
 
 
 async def sources(
-    session: AsyncSession, found: SeriesToSettle, limit: int, kinds: Sequence[str]
+    session: AsyncSession, found: SeriesToSettle, limit: int, kinds: Sequence[str], node: str
 ) -> list[Source]:
-    """The stored files of a series that lie in packs of these kinds."""
+    """The stored files of a series that lie in packs of these kinds, where `node` can read them."""
     rows = await session.execute(
         _of(instance)
-        .where(instance.c.series_fk == found.id, pack.c.kind.in_(kinds))
+        .where(instance.c.series_fk == found.id, pack.c.kind.in_(kinds), within_reach(node))
         .order_by(instance.c.instance_number, instance.c.sop_instance_uid)
         .limit(limit)
     )
@@ -106,6 +133,7 @@ async def sources(
             instance.c.series_fk == found.id,
             instance_version.c.compared_ms > 0,
             pack.c.kind.in_(kinds),
+            within_reach(node),
         )
         .order_by(instance_version.c.id)
         .limit(limit)
@@ -255,14 +283,35 @@ async def latest_metadata(session: AsyncSession, series_id: int) -> tuple[str, s
     return None if row is None else (row[0], row[1], row[2])
 
 
-async def take_metadata(session: AsyncSession, found: SeriesToSettle, pack_id: int) -> bool:
-    """Make `pack_id` the metadata of a series, unless the series changed since it was loaded.
+async def lock(session: AsyncSession, series_id: int) -> int | None:
+    """Keep other nodes from switching places of a series; returns its pack version.
 
+    None where it was deleted. Receiving is not kept from adding instances.
+    """
+    chosen = select(series.c.pack_version).where(series.c.id == series_id)
+    version: int | None = await session.scalar(chosen.with_for_update(key_share=True))
+    return version
+
+
+async def take_metadata(
+    session: AsyncSession, found: SeriesToSettle, pack_id: int, described: int
+) -> bool:
+    """Make `pack_id`, with `described` instances, the metadata of a series.
+
+    Not where the series changed since it was loaded, or another node has settled more of it.
     Whatever is left in the journal is counted anew: the series is settled when this is committed,
     not before, so that a crash leaves it due.
     """
-    locked = select(series.c.pack_version).where(series.c.id == found.id).with_for_update()
-    if await session.scalar(locked) != found.pack_version:
+    if await lock(session, found.id) != found.pack_version:
+        return False
+    settled = (
+        select(func.count())
+        .select_from(instance)
+        .join(pack, pack.c.id == instance.c.pack_id)
+        .join(pack_copy, and_(pack_copy.c.pack_id == pack.c.id, pack_copy.c.state == "good"))
+        .where(instance.c.series_fk == found.id, pack.c.kind == "pack")
+    )
+    if await session.scalar(settled) != described:
         return False
     await session.execute(
         update(series)
@@ -277,7 +326,7 @@ async def take_metadata(session: AsyncSession, found: SeriesToSettle, pack_id: i
 
 
 def waiting(series_id: int | Column[int]) -> ScalarSelect[int]:
-    """How many instances of a series lie in the journal."""
+    """How many instances of a series lie in the journal, whichever node has it."""
     return (
         select(func.count())
         .select_from(instance)
@@ -285,6 +334,20 @@ def waiting(series_id: int | Column[int]) -> ScalarSelect[int]:
         .where(instance.c.series_fk == series_id, pack.c.kind == "journal")
         .scalar_subquery()
     )
+
+
+async def waiting_here(session: AsyncSession, series_id: int, node: str) -> tuple[int, int]:
+    """How many instances of a series lie in the journal, and how many of them not on others."""
+    elsewhere = (
+        select(func.count())
+        .select_from(instance)
+        .join(pack_copy, pack_copy.c.pack_id == instance.c.pack_id)
+        .where(instance.c.series_fk == series_id, lies(node, elsewhere=True))
+        .scalar_subquery()
+    )
+    everywhere = waiting(series_id)
+    row = (await session.execute(select(everywhere, everywhere - elsewhere))).one()
+    return row[0], row[1]
 
 
 async def live_packs(session: AsyncSession, series_id: int) -> list[tuple[int, int, int]]:

@@ -15,7 +15,8 @@ import structlog
 from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from archive.index.tables import instance, instance_version, pack, series, study
+from archive.index.tables import instance, instance_version, pack, pack_copy, series, study
+from archive.nodes.rows import lies
 from archive.settle import rows
 from archive.settle.build import Built, Source, build_pack, write_metadata
 from archive.settle.clock import now_ms
@@ -48,12 +49,13 @@ _SCOPE = Scope.system("settle")
 
 
 class Settler:
-    """Settles series and studies as they come to rest."""
+    """Settles what of series came to this node, as they come to rest, and completes studies."""
 
     def __init__(self, settings: Settings, database: Database, stores: Stores | None = None):
         self._limits: ArchiveSettings = settings.archive
         self._database = database
         self._stores = stores or open_stores(settings)
+        self._node = self._stores.node
         self._blocked: dict[int, float] = {}  # series id → not before (monotonic)
         self._quarantine_at = 0.0  # not before (monotonic)
         self._damaged: set[int] = set()  # quarantine row ids
@@ -85,8 +87,8 @@ class Settler:
         quiet = 0 if everything else int(self._limits.settle_quiet_s * 1000)
         latest = 0 if everything else int(self._limits.settle_latest_s * 1000)
         async with self._database.session(_SCOPE) as session:
-            ids = await rows.due(session, now - quiet, now - latest, _SERIES_AT_ONCE)
-            ids += await _with_versions(session, _SERIES_AT_ONCE)
+            ids = await rows.due(session, self._node, now - quiet, now - latest, _SERIES_AT_ONCE)
+            ids += await _with_versions(session, self._node, _SERIES_AT_ONCE)
         done = 0
         for series_id in dict.fromkeys(ids):
             if self._blocked.get(series_id, 0.0) <= time.monotonic():
@@ -112,7 +114,7 @@ class Settler:
                 found = await rows.load_series(session, series_id)
                 if found is None:
                     return
-                sources = await rows.journal_sources(session, found, PACK_FILES)
+                sources = await rows.journal_sources(session, found, PACK_FILES, self._node)
             if not sources:
                 break
             damaged = await self._write(found, sources)
@@ -124,12 +126,15 @@ class Settler:
         await self._merge(series_id)
 
     async def _out_of_reach(self, found: SeriesToSettle) -> bool:
-        """Whether a series waits for bytes that have no good copy now; it is tried again later."""
+        """Whether a series waits for another node's share, or for bytes without a good copy now.
+
+        The latter is tried again later; the former is that node's work.
+        """
         async with self._database.session(_SCOPE) as session:
-            waits = bool(await session.scalar(select(rows.waiting(found.id))))
-        if waits:
+            everywhere, here = await rows.waiting_here(session, found.id, self._node)
+        if here:
             self._blocked[found.id] = time.monotonic() + 300
-        return waits
+        return everywhere > 0
 
     async def refresh_metadata(self, series_id: int) -> None:
         """Write the metadata object of a series anew, and packs that are mostly dead again."""
@@ -150,7 +155,8 @@ class Settler:
             found = await rows.load_series(session, series_id)
             if found is None:
                 return 0
-            listed = await rows.sources(session, found, PACK_FILES * MOST_PACKS, kinds=("pack",))
+            most = PACK_FILES * MOST_PACKS
+            listed = await rows.sources(session, found, most, ("pack",), self._node)
         sources = [
             one for one in listed if one.pack_id == pack_id and (one.kind, one.row_id) in intact
         ]
@@ -214,6 +220,7 @@ class Settler:
         for at in range(0, len(built.placed), SWITCH_ROWS):
             part = built.placed[at : at + SWITCH_ROWS]
             async with self._database.session(_SCOPE, write=True) as session:
+                await rows.lock(session, found.id)
                 await rows.switch(session, part, pack_id)
         await self._renew_metadata(found, built.metadata)
         await self._retire_packs(old | {pack_id})
@@ -248,7 +255,7 @@ class Settler:
         )
         async with self._database.session(_SCOPE, write=True) as session:
             await rows.finish_pack(session, pack_id, size, sha256)
-            if not await rows.take_metadata(session, found, pack_id):
+            if not await rows.take_metadata(session, found, pack_id, len(settled)):
                 await rows.kill_pack(session, pack_id, now_ms())
                 return False
             if found.metadata_pack_id is not None:
@@ -281,7 +288,7 @@ class Settler:
             dead = total - sum(used for _, _, used in packs)
             if found is None or (len(packs) <= MOST_PACKS and dead <= DEAD_SHARE * total):
                 return
-            sources = await rows.sources(session, found, PACK_FILES, kinds=("pack",))
+            sources = await rows.sources(session, found, PACK_FILES, ("pack",), self._node)
         if not sources or (len(packs) == 1 and dead < 1 << 20):
             return
         await asyncio.to_thread(self._attach_entries, sources)
@@ -303,14 +310,14 @@ def manifest_of(stores: Stores, store_name: str, key: str) -> Manifest:
     return read_manifest(store.size(key), lambda start, length: store.read(key, start, length))
 
 
-async def _with_versions(session: AsyncSession, limit: int) -> list[int]:
-    """Series that have compared versions in the journal."""
+async def _with_versions(session: AsyncSession, node: str, limit: int) -> list[int]:
+    """Series that have compared versions in the journal of `node`."""
     chosen = (
         select(instance.c.series_fk)
         .distinct()
         .join(instance_version, instance_version.c.instance_fk == instance.c.id)
-        .join(pack, pack.c.id == instance_version.c.pack_id)
-        .where(instance_version.c.compared_ms > 0, pack.c.kind == "journal")
+        .join(pack_copy, pack_copy.c.pack_id == instance_version.c.pack_id)
+        .where(instance_version.c.compared_ms > 0, pack_copy.c.state == "good", lies(node))
         .limit(limit)
     )
     return list((await session.scalars(chosen)).all())

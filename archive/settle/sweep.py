@@ -1,7 +1,8 @@
 """The sweep: objects and segments that nobody points at any more go, when their time has passed.
 
 Only what is `dying`, or was never finished and whose lease ran out, is ever deleted; an object
-without a row is never touched. A segment dies as a whole when its last record was settled.
+without a row is never touched. A segment dies as a whole when its last record was settled; it is
+left to the node that has it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 from sqlalchemy import delete, exists, select, update
 
 from archive.index.tables import instance, instance_version, pack, pack_copy, quarantine, series
+from archive.nodes.rows import lies, within_reach
 from archive.settle.clock import now_ms
 from archive.store.service import Stores
 from kernel.db.database import Database
@@ -23,8 +25,8 @@ _AT_ONCE = 100
 
 async def sweep(database: Database, stores: Stores, limits: ArchiveSettings) -> int:
     """Let die what has no reference, delete what has been dying long enough; how many went."""
-    await _let_die(database)
-    gone = await _due(database, limits)
+    await _let_die(database, stores.node)
+    gone = await _due(database, stores.node, limits)
     for pack_id, store, key in gone:
         if store is not None and key is not None:
             await asyncio.to_thread(stores.named(store).delete, key)
@@ -34,7 +36,7 @@ async def sweep(database: Database, stores: Stores, limits: ArchiveSettings) -> 
     return len(gone)
 
 
-async def _let_die(database: Database) -> None:
+async def _let_die(database: Database, node: str) -> None:
     """Mark live packs without a reference, and packs whose writer never came back."""
     now = now_ms()
     unreferenced = (
@@ -45,7 +47,12 @@ async def _let_die(database: Database) -> None:
     )
     idle = (
         select(pack.c.id)
-        .where(pack.c.state == "live", pack.c.kind.in_(("journal", "pack")), *unreferenced)
+        .where(
+            pack.c.state == "live",
+            pack.c.kind.in_(("journal", "pack")),
+            ~exists().where(pack_copy.c.pack_id == pack.c.id, lies(node, elsewhere=True)),
+            *unreferenced,
+        )
         .limit(_AT_ONCE)
     )
     abandoned = (
@@ -71,7 +78,7 @@ async def _let_die(database: Database) -> None:
 
 
 async def _due(
-    database: Database, limits: ArchiveSettings
+    database: Database, node: str, limits: ArchiveSettings
 ) -> list[tuple[int, str | None, str | None]]:
     now = now_ms()
     segments_before = now - int(limits.segment_grace_s * 1000)
@@ -81,6 +88,7 @@ async def _due(
         .outerjoin(pack_copy, pack_copy.c.pack_id == pack.c.id)
         .where(
             pack.c.state == "dying",
+            pack_copy.c.pack_id.is_(None) | within_reach(node),
             ((pack.c.kind == "journal") & (pack.c.dying_ms <= segments_before))
             | ((pack.c.kind != "journal") & (pack.c.dying_ms <= packs_before)),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from archive.journal.node import journal_folder
+from archive.journal.node import journal_folder, node_id
 from archive.store.domain import ObjectStore
 from archive.store.files import LocalFiles
 from archive.store.s3 import S3Store
@@ -16,10 +16,12 @@ JOURNAL = "journal"
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """`journal` holds the segments, `objects` takes settled data; both are found by name."""
+    """`journal` holds the segments of `node`, which is this one; `objects` takes settled data and
+    is everybody's. Both are found by name."""
 
     journal: LocalFiles
     objects: ObjectStore
+    node: str = ""
 
     def named(self, name: str) -> ObjectStore:
         """The store that a `pack_copy` row names."""
@@ -30,8 +32,8 @@ def open_stores(settings: Settings) -> Stores:
     """The stores that `settings` name."""
     journal = LocalFiles(journal_folder(settings), JOURNAL)
     if settings.objects.url:
-        return Stores(journal, S3Store(settings.objects))
-    return Stores(journal, LocalFiles(settings.data / "objects"))
+        return Stores(journal, S3Store(settings.objects), node_id(settings))
+    return Stores(journal, LocalFiles(settings.data / "objects"), node_id(settings))
 
 
 def new_key(kind: str, suffix: str) -> str:

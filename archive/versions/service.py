@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import and_, delete, select, update
 
 from archive.index.tables import instance, instance_version, pack_copy
+from archive.nodes.rows import within_reach
 from archive.settle.clock import now_ms
 from archive.store.service import Stores
 from dataset.compare import compare
@@ -40,8 +41,11 @@ class _Pending:
 
 
 async def compare_pending(database: Database, stores: Stores) -> int:
-    """Compare what waits; returns how many were."""
-    pending = await _load(database)
+    """Compare what waits and this node can read; returns how many were.
+
+    What another node has in its journal waits for that node, or until it is settled.
+    """
+    pending = await _load(database, stores.node)
     for one in pending:
         try:
             relation = await asyncio.to_thread(_compare, stores, one)
@@ -57,12 +61,13 @@ async def _conclude(database: Database, one: _Pending, relation: str) -> None:
         if relation == "equal":
             await session.execute(delete(instance_version).where(instance_version.c.id == one.id))
             return
-        await session.execute(
+        noted = await session.execute(
             update(instance_version)
-            .where(instance_version.c.id == one.id)
+            .where(instance_version.c.id == one.id, instance_version.c.compared_ms == 0)
             .values(relation=relation, compared_ms=now_ms())
         )
-        if relation in ("header", "pixels", "unreadable"):
+        first = bool(noted.rowcount)  # type: ignore[attr-defined]
+        if first and relation in ("header", "pixels", "unreadable"):
             payload = {"sop_instance_uid": one.sop_instance_uid, "relation": relation}
             await emit(
                 session,
@@ -73,7 +78,7 @@ async def _conclude(database: Database, one: _Pending, relation: str) -> None:
             )
 
 
-async def _load(database: Database) -> list[_Pending]:
+async def _load(database: Database, node: str) -> list[_Pending]:
     first, again = pack_copy.alias("first_copy"), pack_copy.alias("again_copy")
     chosen = (
         select(
@@ -92,7 +97,11 @@ async def _load(database: Database) -> list[_Pending]:
         .join(instance, instance.c.id == instance_version.c.instance_fk)
         .join(first, and_(first.c.pack_id == instance.c.pack_id, first.c.state == "good"))
         .join(again, and_(again.c.pack_id == instance_version.c.pack_id, again.c.state == "good"))
-        .where(instance_version.c.compared_ms == 0)
+        .where(
+            instance_version.c.compared_ms == 0,
+            within_reach(node, first),
+            within_reach(node, again),
+        )
         .order_by(instance_version.c.id)
         .limit(_AT_ONCE)
     )

@@ -27,6 +27,7 @@ PERMISSIONS: Mapping[str, str] = {
     "archive.study.store": marked("Store studies"),
     "archive.study.delete": marked("Reject and delete studies"),
     "archive.study.original": marked("See studies without corrections"),
+    "archive.pack.read": marked("Read the journal as another node"),
     "gateway.ae.manage": marked("Manage DICOM nodes"),
     "system.status.read": marked("See the state of the system"),
     "system.metrics.read": marked("Read measurements"),
