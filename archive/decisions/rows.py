@@ -62,7 +62,7 @@ async def load(session: AsyncSession, decision_id: int, *, lock: bool = False) -
     chosen = select(*_FIELDS).where(decision.c.id == decision_id)
     if lock:
         chosen = chosen.with_for_update()
-    return _decision((await session.execute(chosen)).one())
+    return decision_of((await session.execute(chosen)).one())
 
 
 async def unlogged(session: AsyncSession, limit: int) -> list[tuple[int, Decision]]:
@@ -73,7 +73,7 @@ async def unlogged(session: AsyncSession, limit: int) -> list[tuple[int, Decisio
         .order_by(decision.c.id)
         .limit(limit)
     )
-    return [(row[0], _decision(row[1:])) for row in await session.execute(chosen)]
+    return [(row[0], decision_of(row[1:])) for row in await session.execute(chosen)]
 
 
 async def recent(session: AsyncSession, kind: str, since_ms: int) -> list[tuple[int, Decision]]:
@@ -81,7 +81,7 @@ async def recent(session: AsyncSession, kind: str, since_ms: int) -> list[tuple[
     chosen = select(decision.c.id, *_FIELDS).where(
         decision.c.kind == kind, decision.c.decided_ms >= since_ms
     )
-    return [(row[0], _decision(row[1:])) for row in await session.execute(chosen)]
+    return [(row[0], decision_of(row[1:])) for row in await session.execute(chosen)]
 
 
 async def note(session: AsyncSession, decision_id: int, detail: dict[str, Any]) -> None:
@@ -98,7 +98,8 @@ def dumps(detail: dict[str, Any]) -> str:
     return json.dumps(detail, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def _decision(row: Row[Any] | tuple[Any, ...]) -> Decision:
+def decision_of(row: Row[Any] | tuple[Any, ...]) -> Decision:
+    """A decision from its columns in the order of its fields."""
     fields = dict(zip(Decision.__slots__, row, strict=True))
     fields["detail"] = json.loads(fields["detail"])
     return Decision(**fields)

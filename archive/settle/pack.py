@@ -40,7 +40,7 @@ class ManifestEntry:
     offset: int
     length: int
     sha256: str
-    via: str
+    via: Literal["dimse", "stow", "import"]
     source: str
     peer: str
     called: str
