@@ -12,6 +12,7 @@ from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from gateway.server import Server, serve_dicom
 from kernel.db.database import Database, is_sqlite
+from kernel.errors import Unavailable
 from kernel.settings import Settings, split_address
 from server.beats import beating
 
@@ -32,9 +33,17 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
         reader = await Reader.open(settings, database)
         stack.push_async_callback(reader.close)
         catalog = await Catalog.open(database)
-        server = await serve_dicom(
-            settings, database, receiver, reader, catalog, reuse_port=not is_sqlite(settings)
-        )
+        try:
+            server = await serve_dicom(
+                settings, database, receiver, reader, catalog, reuse_port=not is_sqlite(settings)
+            )
+        except OSError as error:
+            raise Unavailable(
+                "dicom.address",
+                "The DICOM server cannot listen on {bind}: {why}.",
+                bind=settings.dicom.bind,
+                why=error.strerror or str(error),
+            ) from error
         stack.push_async_callback(server.close)
         host, _ = split_address(settings.dicom.bind)
         address = f"[{host}]:{server.port}" if ":" in host else f"{host}:{server.port}"
