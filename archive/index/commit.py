@@ -18,7 +18,7 @@ import asyncpg
 from archive.index import statements as sql
 from archive.index.arrival import Arrival
 from archive.index.plan import BatchPlan
-from archive.index.steps import Instances, Memory, Step
+from archive.index.steps import Instances, Memory, Stale, Step
 from archive.journal.domain import Outcome
 from archive.journal.segment import Segment
 from kernel.db.database import Database
@@ -138,7 +138,7 @@ class SqliteCommitter:
         try:
             try:
                 plan = self._run(connection, arrivals)
-            except sqlite3.IntegrityError:  # a row we knew was deleted
+            except (sqlite3.IntegrityError, Stale):  # a row we knew was deleted
                 connection.execute("ROLLBACK")
                 self._memory.clear()
                 self._begin(connection)
@@ -225,7 +225,7 @@ class PostgresCommitter:
     async def _transaction(self, arrivals: Sequence[Arrival]) -> BatchPlan:
         try:
             return await self._once(arrivals)
-        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DeadlockDetectedError):
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DeadlockDetectedError, Stale):
             self._memory.clear()
             return await self._once(arrivals)
 

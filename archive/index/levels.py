@@ -14,7 +14,7 @@ from typing import Any
 from archive.index import statements as sql
 from archive.index.arrival import Arrival
 from archive.index.mismatch import SERIES_IN_TWO_STUDIES, Mismatch, contradictions
-from archive.index.steps import Call, Memory, SeriesContext, Steps, insert_or_select
+from archive.index.steps import Call, Memory, SeriesContext, Stale, Steps, insert_or_select
 from archive.index.values import PATIENT_TAGS, SERIES_TAGS, json_attributes
 from dataset.names import PersonName, name_keys
 from kernel.events.service import EMIT
@@ -113,6 +113,8 @@ class Levels:
         """Flag what contradicts the stored first values, once for each distinct contradiction."""
         study = yield Call(sql.STUDY_ATTRS, {"id": context.study_id})
         series = yield Call(sql.SERIES_ATTRS, {"id": context.series_id})
+        if not study or not series:
+            raise Stale
         arrived = json_attributes(arrival.values, PATIENT_TAGS | SERIES_TAGS, [])
         found = contradictions(study[0][0], series[0][0], arrived)
         for mismatch in found:

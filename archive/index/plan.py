@@ -9,7 +9,7 @@ from typing import Any
 from archive.index import statements as sql
 from archive.index.arrival import Arrival
 from archive.index.levels import Levels
-from archive.index.steps import Call, Instances, Memory, SeriesContext, Steps
+from archive.index.steps import Call, Instances, Memory, SeriesContext, Stale, Steps
 from archive.journal.domain import Outcome
 from archive.journal.segment import Segment
 
@@ -42,7 +42,12 @@ class BatchPlan:
         self.arrivals = arrivals
         self.outcomes: list[Outcome] = [Outcome.STORED] * len(arrivals)
         self.packs: dict[str, int] = {}
-        self._levels = Levels([a for a in arrivals if a.reason is None], known, now_ms)
+        # One order for all writers, so that two of them never wait for each other.
+        self._good = sorted(
+            [(n, a) for n, a in enumerate(arrivals) if a.reason is None],
+            key=lambda pair: (pair[1].study_instance_uid, pair[1].series_instance_uid),
+        )
+        self._levels = Levels([arrival for _, arrival in self._good], known, now_ms)
         self._node_id = node_id
         self._now_ms = now_ms
 
@@ -55,15 +60,12 @@ class BatchPlan:
         """The whole transaction but BEGIN and COMMIT."""
         for segment in {a.segment.key: a.segment for a in self.arrivals}.values():
             yield from self._segment(segment)
-        good = [(n, a) for n, a in enumerate(self.arrivals) if a.reason is None]
         for n, arrival in enumerate(self.arrivals):
             if arrival.reason is not None:
                 self.outcomes[n] = Outcome.QUARANTINED
                 yield from self._quarantine(arrival)
-        if good:
-            # One order for all writers, so that two of them never wait for each other.
-            good.sort(key=lambda pair: (pair[1].study_instance_uid, pair[1].series_instance_uid))
-            yield from self._instances(good)
+        if self._good:
+            yield from self._instances(self._good)
 
     def _segment(self, segment: Segment) -> Steps:
         if segment.pack_id is not None:
@@ -144,6 +146,8 @@ class BatchPlan:
             sql.INSTANCE_SELECT,
             {"owner_id": owner_id, "sop_instance_uid": arrival.sop_instance_uid},
         )
+        if not rows:
+            raise Stale
         instance_fk, received_ms, byte_length = rows[0]
         if arrival.segment.replayed:
             if (received_ms, byte_length) == (arrival.received_ms, arrival.byte_length):

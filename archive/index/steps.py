@@ -13,6 +13,10 @@ from typing import Any, NamedTuple
 from kernel.db.statement import Statement
 
 
+class Stale(Exception):
+    """A row that was known, or met a moment ago, has been deleted: forget all and plan anew."""
+
+
 class Call(NamedTuple):
     """One statement to run; the plan receives its rows."""
 
