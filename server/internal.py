@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 import structlog
 from aiohttp import web
 
-from archive.nodes.service import PATH, held_segment, keep_announcing, make_secret
+from archive.nodes.service import PATH, announce, held_segment, keep_announcing, make_secret
 from kernel.db.database import Database
 from kernel.errors import Denied, Invalid, NotFound, Unavailable
 from kernel.scope import Actor, Scope
@@ -79,9 +79,10 @@ async def serve_internal(settings: Settings, database: Database, stack: AsyncExi
     address = settings.internal.address or (
         f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
     )
+    await announce(settings, database, address)
     telling = asyncio.create_task(keep_announcing(settings, database, address))
     stack.push_async_callback(_cancel, telling)
-    _log.info("internal.listening", address=address)
+    _log.info("internal.listening", reached_at=address)
     return address
 
 

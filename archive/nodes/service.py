@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import structlog
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from archive.index.tables import node, pack_copy
@@ -38,22 +38,30 @@ _log = structlog.get_logger(__name__)
 
 
 async def announce(settings: Settings, database: Database, address: str) -> None:
-    """Tell the others that this node answers at `address` (HOST:PORT) now."""
+    """Tell the others that this node answers at `address` (HOST:PORT) now.
+
+    A database that does not answer is told the next time.
+    """
+    try:
+        await _announce(settings, database, address)
+    except (AppError, SQLAlchemyError, OSError) as error:
+        _log.warning("node_not_announced", why=str(error))
+
+
+async def _announce(settings: Settings, database: Database, address: str) -> None:
     mine = node_id(settings)
-    row = {"id": mine, "address": address, "seen_ms": time.time_ns() // 1_000_000}
+    row = {"address": address, "seen_ms": time.time_ns() // 1_000_000}
     async with database.session(_SCOPE, write=True) as session:
-        await session.execute(delete(node).where(node.c.id == mine))
-        await session.execute(insert(node).values(row))
+        known = await session.execute(update(node).where(node.c.id == mine).values(row))
+        if not known.rowcount:  # type: ignore[attr-defined]
+            await session.execute(insert(node).values(row | {"id": mine}))
 
 
 async def keep_announcing(settings: Settings, database: Database, address: str) -> None:
     """Say every ten seconds that this node is there, until cancelled."""
     while True:
-        try:
-            await announce(settings, database, address)
-        except (AppError, SQLAlchemyError, OSError) as error:
-            _log.warning("node_not_announced", why=str(error))
         await asyncio.sleep(ANNOUNCE_EVERY_S)
+        await announce(settings, database, address)
 
 
 async def held_segment(settings: Settings, database: Database, pack_id: int) -> Path | None:
