@@ -66,7 +66,24 @@ async def check(settings: Settings) -> list[Finding]:
 
 async def _settings(settings: Settings) -> list[Finding]:
     refuse_open_doors(settings)
-    return [Finding("ok", "The settings can be read; only this machine is answered.")]
+    found = [Finding("ok", "The settings can be read; only this machine is answered.")]
+    if settings.internal.bind:
+        found += _sharing(settings)
+    return found
+
+
+def _sharing(settings: Settings) -> list[Finding]:
+    """Several nodes need a database and an object store that all of them reach."""
+    split_address(settings.internal.bind)
+    words = {
+        "database.url": (settings.database.url, "on PostgreSQL"),
+        "objects.url": (settings.objects.url, "on S3"),
+    }
+    return [
+        Finding("warn", f"Other nodes are let in, but {name} is empty: nodes meet {where}.")
+        for name, (url, where) in words.items()
+        if not url
+    ]
 
 
 async def _folder(settings: Settings) -> list[Finding]:

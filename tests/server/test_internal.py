@@ -21,6 +21,7 @@ from kernel.errors import Invalid, Unavailable
 from kernel.scope import Scope
 from kernel.settings import InternalSettings, Settings
 from kernel.web.guard import PERMISSIONS, permission_of
+from server.checking import check
 from server.internal import make_app, serve_internal
 from tests.archive.material import ORIGIN, Made, make
 from tests.server.running import fails
@@ -139,3 +140,10 @@ async def test_its_only_route_has_a_permission(settings: Settings, database: Dat
     assert {route.resource.canonical for route in app.router.routes() if route.resource} == {
         "/internal/packs/{pack_id}"
     }
+
+
+async def test_check_says_what_nodes_have_to_share(settings: Settings) -> None:
+    alone = replace(settings, internal=InternalSettings(bind="127.0.0.1:0"))
+    said = [finding.text for finding in await check(alone) if finding.state == "warn"]
+    assert any("database.url is empty" in text for text in said)
+    assert any("objects.url is empty" in text for text in said)
