@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from archive.index import statements as sql
 from archive.index.arrival import Arrival
 from archive.index.plan import BatchPlan
 from archive.index.steps import Instances, Memory, Stale, Step
-from archive.journal.domain import Outcome
+from archive.journal.domain import Outcome, Receipt
 from archive.journal.segment import Segment
 from kernel.db.database import Database
 from kernel.errors import Unavailable
@@ -28,11 +28,24 @@ _CHECKPOINT_EVERY = 64  # commits
 _BUSY_TRIES = 40  # of the connection's busy timeout each
 
 
+Waiting = tuple[Arrival, "asyncio.Future[Receipt]"]
+Take = Callable[[], list[Waiting]]
+Told = Callable[[list[Waiting], "list[Outcome] | Exception"], None]
+DRAIN_BATCHES = 64
+
+
 class Committer(Protocol):
     """Makes a batch durable: its segments' bytes first, then its index rows."""
 
     async def commit(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """The outcomes in the order of `arrivals`. Raises `Unavailable`: nothing was said."""
+
+    async def drain(self, take: Take, told: Told) -> None:
+        """Commit batch after batch as `take` gives them, until it gives an empty one.
+
+        `told` hears of each batch on the event loop, with its outcomes or with the error that
+        befell it. Comes back after `DRAIN_BATCHES` too, so that others get their turn.
+        """
 
     async def seal(self, packs: Sequence[tuple[int, int]]) -> None:
         """Note that these segments, as (pack id, size in bytes), take no more records."""
@@ -90,6 +103,27 @@ class SqliteCommitter:
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._commit, arrivals
         )
+
+    async def drain(self, take: Take, told: Told) -> None:
+        """See `Committer.drain`. The thread goes on by itself: while senders are answered and the
+        loop receives, the next batch is on its way already.
+        """
+        loop = asyncio.get_running_loop()
+
+        def tell(batch: list[Waiting], result: list[Outcome] | Exception) -> None:
+            loop.call_soon_threadsafe(told, batch, result)
+
+        await loop.run_in_executor(self._thread, self._drain, take, tell)
+
+    def _drain(self, take: Take, tell: Told) -> None:
+        for _ in range(DRAIN_BATCHES):
+            batch = take()
+            if not batch:
+                return
+            try:
+                tell(batch, self._commit([arrival for arrival, _ in batch]))
+            except Exception as error:  # noqa: BLE001 - every sender of the batch must hear of it
+                tell(batch, error)
 
     async def seal(self, packs: Sequence[tuple[int, int]]) -> None:
         """See `Committer.seal`."""
@@ -210,6 +244,19 @@ class PostgresCommitter:
             ) from error
         _learn(plan, self._memory)
         return plan.outcomes
+
+    async def drain(self, take: Take, told: Told) -> None:
+        """See `Committer.drain`."""
+        for _ in range(DRAIN_BATCHES):
+            batch = take()
+            if not batch:
+                return
+            try:
+                outcomes = await self.commit([arrival for arrival, _ in batch])
+            except Exception as error:  # noqa: BLE001 - every sender of the batch must hear of it
+                told(batch, error)
+            else:
+                told(batch, outcomes)
 
     async def seal(self, packs: Sequence[tuple[int, int]]) -> None:
         """See `Committer.seal`."""

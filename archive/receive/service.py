@@ -16,7 +16,7 @@ from pathlib import Path
 import xxhash
 
 from archive.index.arrival import Arrival, identify
-from archive.index.commit import Committer, open_committer
+from archive.index.commit import Committer, Waiting, open_committer
 from archive.journal.domain import Identity, Origin, Outcome, Receipt
 from archive.journal.node import journal_folder, node_id
 from archive.journal.record import (
@@ -56,7 +56,7 @@ class Receiver:
         self._committer = committer
         self._open_file = open_file
         self._segment: Segment | None = None
-        self._pending: list[tuple[Arrival, asyncio.Future[Receipt]]] = []
+        self._pending: list[Waiting] = []
         self._committing: asyncio.Task[None] | None = None
         self._open_segments: set[Segment] = set()
         self._closed = False
@@ -143,28 +143,28 @@ class Receiver:
         """Commit batch after batch until nothing is left."""
         try:
             while self._pending:
-                batch = self._pending[:_BATCH_LIMIT]
-                del self._pending[:_BATCH_LIMIT]
-                await self._commit(batch)
+                await self._committer.drain(self._take, self._told)
                 await self._close_finished()
         finally:
             self._committing = None
 
-    async def _commit(self, batch: list[tuple[Arrival, asyncio.Future[Receipt]]]) -> None:
-        arrivals = [arrival for arrival, _ in batch]
-        try:
-            outcomes = await self._committer.commit(arrivals)
-        except Exception as error:  # noqa: BLE001 - every sender of the batch must hear of it
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-                    future.exception()  # a sender that is gone does not ask
-        else:
-            for (arrival, future), outcome in zip(batch, outcomes, strict=True):
-                if not future.done():
-                    future.set_result(_receipt(arrival, outcome))
-        for arrival in arrivals:
+    def _take(self) -> list[Waiting]:
+        """The next batch; called by the commit thread while the loop may append behind it."""
+        batch = self._pending[:_BATCH_LIMIT]
+        del self._pending[: len(batch)]
+        return batch
+
+    def _told(self, batch: list[Waiting], result: list[Outcome] | Exception) -> None:
+        """A batch is durable, or it failed: its senders hear of it."""
+        for n, (arrival, future) in enumerate(batch):
             arrival.segment.uncommitted -= 1
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+                future.exception()  # a sender that is gone does not ask
+            else:
+                future.set_result(_receipt(arrival, result[n]))
 
     def _writable(self, length: int) -> Segment:
         """The current segment, or a new one where it is full or sealed."""
