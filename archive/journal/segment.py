@@ -118,13 +118,18 @@ class Segment:
         return offset
 
     def put(self, parts: Sequence[Buffer], offset: int) -> None:
-        """Write `parts` at `offset`; a failure seals the segment."""
-        self.dirty = True
+        """Write `parts` at `offset`; a failure seals the segment.
+
+        It is dirty once the bytes are written, not before: a sync that began meanwhile in another
+        thread may have missed them.
+        """
         try:
             self.file.write(parts, offset)
         except OSError:
             self.sealed = True
             raise
+        finally:
+            self.dirty = True
 
     def sync(self) -> None:
         """Bring name and bytes to stable storage; a failure breaks the segment for good.
