@@ -94,7 +94,12 @@ class ObjectSettings:
 class ArchiveSettings:
     """The archive: journal, settling and lifecycle."""
 
-    segment_bytes: int = setting(256 * 1024 * 1024, "A journal segment is closed at this size.")
+    segment_bytes: int = setting(64 * 1024 * 1024, "A journal segment is closed at this size.")
+    spare_bytes: int = setting(
+        512 * 1024 * 1024,
+        "Disk space kept in journal segments that were written before: a burst of up to this size"
+        " is received half as fast again. 0: none.",
+    )
     segment_grace_s: float = setting(
         3600.0, "A segment is deleted this long after its last record was settled."
     )

@@ -13,6 +13,7 @@ import psutil
 from aiohttp import web
 
 from archive.journal.node import journal_folder
+from archive.journal.spares import spares_in
 from kernel.settings import Settings
 from kernel.web.guard import requires
 from kernel.web.handler import Handler
@@ -89,11 +90,17 @@ def _of_machine(settings: Settings) -> Iterator[str]:
     yield from _of_processes(beats)
     room = os.statvfs(settings.data)
     free = room.f_bavail * room.f_frsize
-    segments = [_size(file) for file in journal_folder(settings).glob("*") if file.is_file()]
+    journal = journal_folder(settings)
+    segments = [_size(file) for file in journal.glob("*.seg")]
     for name, text, value in (
         ("yunying_disk_free_bytes", "Room left on the disk of the data folder.", free),
         ("yunying_journal_segments", "Journal segments on this machine.", len(segments)),
         ("yunying_journal_bytes", "Size of the journal segments.", sum(segments)),
+        (
+            "yunying_journal_spares",
+            "Segments written ahead that wait to be used.",
+            len(spares_in(journal)),
+        ),
     ):
         yield from family(name, "gauge", text, [({}, value)])
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from archive.decisions.service import finish_decisions
+from archive.journal.spares import keep_spares
 from archive.receive.recovery import recover
 from archive.settle.service import Settler
 from archive.settle.sweep import sweep
@@ -40,6 +41,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
             Dispatcher(database).run(),
             Jobs(database, {}).run(),
             keep_taking_in(database),
+            keep_spares(settings),
             _repeat("recover", RECOVER_EVERY_S, lambda: recover(settings, database)),
             _repeat("compare", COMPARE_EVERY_S, lambda: compare_pending(database, stores)),
             _repeat("decide", DECIDE_EVERY_S, lambda: finish_decisions(database, stores, settler)),

@@ -3,11 +3,15 @@
 A segment is a row of records; a record is a header of 256 bytes and a complete Part 10 file, so a
 byte range of a segment *is* a DICOM file. All numbers are little endian.
 
+A segment's file may have been a segment before: what stands behind its last record is zeros or of
+that earlier life. The header's check is seeded with the segment's name, so that an old record is
+none in the new segment.
+
 ====== ===== ==========================================================================
 offset bytes field
 ====== ===== ==========================================================================
 0      4     magic ``YYJR``
-4      1     format version (1)
+4      1     format version (2)
 5      1     cipher id (0: none)
 6      1     flags (bit 0: quarantined, bit 1: written by streaming)
 7      1     how it came (1 DIMSE, 2 STOW, 3 import)
@@ -20,7 +24,7 @@ offset bytes field
 112    64    source                | UTF-8, padded
 176    48    peer address          | with NUL
 224    16    called AE title       |
-240    8     xxh3_64 of bytes 0 to 239
+240    8     xxh3_64 of bytes 0 to 239, seeded with that of the segment's name
 248    8     zero
 ====== ===== ==========================================================================
 """
@@ -34,6 +38,7 @@ from typing import Literal
 import xxhash
 
 MAGIC = b"YYJR"
+VERSION = 2
 HEADER_BYTES = 256
 FLAG_QUARANTINED = 1
 FLAG_STREAMED = 2
@@ -71,11 +76,16 @@ def _clip(text: str, length: int) -> bytes:
     return raw if len(raw) <= length else raw[:length].decode("utf-8", "ignore").encode()
 
 
-def pack_header(header: RecordHeader) -> bytes:
-    """`header` as its 256 bytes."""
+def seed_of(key: str) -> int:
+    """What binds the record headers of a segment to its name."""
+    return xxhash.xxh3_64_intdigest(key.encode())
+
+
+def pack_header(header: RecordHeader, seed: int) -> bytes:
+    """`header` as its 256 bytes in the segment with `seed`."""
     body = _LAYOUT.pack(
         MAGIC,
-        1,
+        VERSION,
         0,
         header.flags,
         _VIA_CODES[header.via],
@@ -89,21 +99,23 @@ def pack_header(header: RecordHeader) -> bytes:
         _clip(header.peer, 48),
         _clip(header.called, 16),
     )
-    return body + _CHECK.pack(xxhash.xxh3_64_intdigest(body))
+    return body + _CHECK.pack(xxhash.xxh3_64_intdigest(body, seed))
 
 
-def unpack_header(raw: bytes | memoryview) -> RecordHeader | None:
-    """The header in the first 256 bytes of `raw`; None where none stands there intact."""
+def unpack_header(raw: bytes | memoryview, seed: int) -> RecordHeader | None:
+    """The header in the first 256 bytes of `raw`; None where none stands there intact that was
+    written for the segment with `seed`.
+    """
     if len(raw) < HEADER_BYTES or raw[:4] != MAGIC:
         return None
     body = bytes(raw[: _LAYOUT.size])
     (check,) = _CHECK.unpack_from(raw, _LAYOUT.size)
-    if check != xxhash.xxh3_64_intdigest(body):
+    if check != xxhash.xxh3_64_intdigest(body, seed):
         return None
     (_, version, cipher, flags, via, _key, owner_id, length, received_ms, checksum, *texts) = (
         _LAYOUT.unpack(body)
     )
-    if version != 1 or cipher != 0 or via not in _VIA_NAMES:
+    if version != VERSION or cipher != 0 or via not in _VIA_NAMES:
         return None
     uid, source, peer, called = (t.rstrip(b"\0").decode("utf-8", "replace") for t in texts)
     return RecordHeader(

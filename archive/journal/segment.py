@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from archive.journal.record import seed_of
+from archive.journal.spares import take
+
 Buffer = bytes | bytearray | memoryview
 _IOV_MAX = 512
 
@@ -38,8 +41,8 @@ class OsSegmentFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        spare = take(path)
+        self._fd = _create(path) if spare is None else spare
 
     def write(self, parts: Sequence[Buffer], offset: int) -> None:
         """See `SegmentFile.write`."""
@@ -72,6 +75,12 @@ class OsSegmentFile:
         os.close(self._fd)
 
 
+def _create(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
 OpenSegment = Callable[[Path], SegmentFile]
 
 
@@ -100,6 +109,7 @@ class Segment:
 
     def __init__(self, folder: Path, node_id: str, open_file: OpenSegment = OsSegmentFile) -> None:
         self.key = f"{node_id}-{boot_id()}-{os.getpid()}-{secrets.token_hex(6)}.seg"
+        self.seed = seed_of(self.key)
         self.file = open_file(folder / self.key)
         self.size = 0
         self.named = False  # its directory entry is on stable storage

@@ -28,7 +28,7 @@ from archive.index.statements import PACK_COPY_INSERT, PACK_INSERT
 from archive.index.tables import pack, pack_copy
 from archive.journal.domain import Identity, Origin
 from archive.journal.node import journal_folder, node_id
-from archive.journal.record import HEADER_BYTES, MAGIC, RecordHeader, unpack_header
+from archive.journal.record import HEADER_BYTES, MAGIC, RecordHeader, seed_of, unpack_header
 from archive.journal.segment import OsSegmentFile, Segment
 from archive.receive.service import arrival_of
 from dataset.part10 import parse_head
@@ -136,7 +136,9 @@ async def _index_again(
     records: list[FoundRecord] = []
     if segment.size:
         view = memoryview(mmap.mmap(segment.fd, segment.size, access=mmap.ACCESS_READ))
-        records = await asyncio.to_thread(lambda: list(records_in(view)))
+        records = await asyncio.to_thread(lambda: list(records_in(view, segment.seed)))
+        # What stands behind the last record is of an earlier life of the file, or nothing.
+        segment.size = max((r.offset + r.header.length for r in records), default=0)
         done.stray_bytes += segment.size - sum(r.header.length + HEADER_BYTES for r in records)
     since_ms = min((r.header.received_ms for r in records), default=0)
     deletions = await load_deletions(database, since_ms)
@@ -175,6 +177,7 @@ class TakenSegment(Segment):
 
     def __init__(self, path: Path, fd: int, size: int) -> None:
         self.key = path.name
+        self.seed = seed_of(self.key)
         self.fd = fd
         self.file = _TakenFile(path, fd)
         self.size = size
@@ -192,11 +195,11 @@ class _TakenFile(OsSegmentFile):
         self._fd = fd
 
 
-def records_in(view: memoryview) -> Iterator[FoundRecord]:
-    """The good records of a segment, in order; what lies between them is skipped."""
+def records_in(view: memoryview, seed: int) -> Iterator[FoundRecord]:
+    """The good records of the segment with `seed`, in order; what lies between is skipped."""
     at = 0
     while at + HEADER_BYTES <= len(view):
-        header = unpack_header(view[at : at + HEADER_BYTES])
+        header = unpack_header(view[at : at + HEADER_BYTES], seed)
         end = at + HEADER_BYTES + (header.length if header else 0)
         if header is not None and end <= len(view):
             body = view[at + HEADER_BYTES : end]

@@ -119,8 +119,8 @@ class Receiver:
             length += len(part)
         arrival.checksum = check.digest()
         arrival.byte_length = length
-        header = pack_header(_record(arrival, 0))
         segment = self._writable(length)
+        header = pack_header(_record(arrival, 0), segment.seed)
         try:
             offset = segment.append([header, head, *parts])
         except OSError as failure:
@@ -249,7 +249,7 @@ class IncomingStream:
         arrival.byte_offset = HEADER_BYTES
         arrival.byte_length = self._segment.size - HEADER_BYTES
         arrival.checksum = self._check.digest()
-        self._put_header(pack_header(_record(arrival, FLAG_STREAMED)))
+        self._put_header(pack_header(_record(arrival, FLAG_STREAMED), self._segment.seed))
         self._segment.sealed = True
         future = self._receiver.enqueue(arrival)
         self._segment.uncommitted -= 1

@@ -15,7 +15,7 @@ import structlog
 import xxhash
 
 from archive.journal.node import node_id
-from archive.journal.record import HEADER_BYTES, unpack_header
+from archive.journal.record import HEADER_BYTES, seed_of, unpack_header
 from archive.scrub import rows
 from archive.scrub.check import check_metadata, check_pack, cut_short
 from archive.scrub.domain import DamagedFile, ScrubReport
@@ -268,7 +268,7 @@ def _intact(stores: Stores, key: str, file: File) -> bool:
         raw = stores.journal.view(key, start, HEADER_BYTES + file.byte_length)
     except (NotFound, Unavailable):
         return False
-    header = unpack_header(raw[:HEADER_BYTES])
+    header = unpack_header(raw[:HEADER_BYTES], seed_of(key))
     body = raw[HEADER_BYTES:]
     return (
         header is not None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from archive.journal.record import HEADER_BYTES, RecordHeader, unpack_header
+from archive.journal.record import HEADER_BYTES, RecordHeader, seed_of, unpack_header
 from archive.settle.metadata import (
     InstanceMetadata,
     MetadataHead,
@@ -144,7 +144,7 @@ def read_view(store: ObjectStore, stores: Stores, source: Source, before: int = 
 def _open(stores: Stores, source: Source) -> tuple[memoryview, ManifestEntry]:
     if source.store == JOURNAL:
         raw = read_view(stores.journal, stores, source, before=HEADER_BYTES)
-        header = unpack_header(raw[:HEADER_BYTES])
+        header = unpack_header(raw[:HEADER_BYTES], seed_of(source.key))
         view = raw[HEADER_BYTES:]
         if header is None:
             raise Invalid("journal.damaged", "the record header is damaged")

@@ -2,7 +2,7 @@
 
 Only what is `dying`, or was never finished and whose lease ran out, is ever deleted; an object
 without a row is never touched. A segment dies as a whole when its last record was settled; it is
-left to the node that has it.
+left to the node that has it, which keeps some as spares for new segments.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import asyncio
 from sqlalchemy import delete, exists, select, update
 
 from archive.index.tables import instance, instance_version, pack, pack_copy, quarantine, series
+from archive.journal.segment import sync_directory
+from archive.journal.spares import recycle, spares_wanted
 from archive.nodes.rows import lies, within_reach
 from archive.settle.clock import now_ms
-from archive.store.service import Stores
+from archive.store.service import JOURNAL, Stores
 from kernel.db.database import Database
 from kernel.scope import Scope
 from kernel.settings import ArchiveSettings
@@ -29,11 +31,21 @@ async def sweep(database: Database, stores: Stores, limits: ArchiveSettings) -> 
     gone = await _due(database, stores.node, limits)
     for pack_id, store, key in gone:
         if store is not None and key is not None:
-            await asyncio.to_thread(stores.named(store).delete, key)
+            await asyncio.to_thread(_remove, stores, limits, store, key)
         async with database.session(_SCOPE, write=True) as session:
             await session.execute(delete(pack_copy).where(pack_copy.c.pack_id == pack_id))
             await session.execute(delete(pack).where(pack.c.id == pack_id))
     return len(gone)
+
+
+def _remove(stores: Stores, limits: ArchiveSettings, store: str, key: str) -> None:
+    """Delete an object; a segment becomes a spare where one is wanted."""
+    if store == JOURNAL:
+        path = stores.journal.path_of(key)
+        if recycle(path, limits.segment_bytes, spares_wanted(limits)):
+            sync_directory(path.parent)
+            return
+    stores.named(store).delete(key)
 
 
 async def _let_die(database: Database, node: str) -> None:

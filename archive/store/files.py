@@ -25,14 +25,14 @@ class LocalFiles:
         """See `ObjectStore.create`."""
         try:
             self._aside.mkdir(parents=True, exist_ok=True)
-            return _FileWriter(self._aside / secrets.token_hex(12), self._path(key))
+            return _FileWriter(self._aside / secrets.token_hex(12), self.path_of(key))
         except OSError as error:
             raise _failed(error) from error
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """See `ObjectStore.read`."""
         try:
-            fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path_of(key), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise _missing(key) from error
         except OSError as error:
@@ -51,7 +51,7 @@ class LocalFiles:
         Raises as `read` does. The mapping lives as long as the view.
         """
         try:
-            with self._path(key).open("rb") as file:
+            with self.path_of(key).open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if size < start + length:
                     raise _short(key, size, start + length)
@@ -70,13 +70,13 @@ class LocalFiles:
     def size(self, key: str) -> int:
         """See `ObjectStore.size`."""
         try:
-            return self._path(key).stat().st_size
+            return self.path_of(key).stat().st_size
         except FileNotFoundError as error:
             raise _missing(key) from error
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
-        path = self._path(key)
+        path = self.path_of(key)
         try:
             path.unlink(missing_ok=True)
             sync_directory(path.parent)
@@ -95,7 +95,8 @@ class LocalFiles:
                 if key.startswith(prefix):
                     yield StoredObject(key, path.stat().st_size)
 
-    def _path(self, key: str) -> Path:
+    def path_of(self, key: str) -> Path:
+        """The file of an object; raises Invalid `objects.key`."""
         parts = key.split("/")
         if not key or any(part in ("", ".", "..") or part.startswith(".") for part in parts):
             raise Invalid("objects.key", "{key} is no object key", key=key)

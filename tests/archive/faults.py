@@ -44,9 +44,9 @@ class ForgetfulFile:
         self.path = path
         self.named = False
         self._disk = disk
-        self._safe = bytearray()
         self._loose: list[tuple[int, bytes]] = []
         self._real = OsSegmentFile(path)
+        self._safe = bytearray(path.read_bytes())  # of an earlier life, where it was a spare
 
     def write(self, parts: Sequence[Buffer], offset: int) -> None:
         """See `SegmentFile.write`."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from dataset.refs import InstanceRef
 from kernel.db.database import Database
 from kernel.errors import Unavailable
 from kernel.settings import ArchiveSettings, Settings
+from server.migrations.run import upgrade
 from tests.archive.conftest import LOCAL
 from tests.archive.faults import Disk, copy_index
 from tests.archive.material import ORIGIN, Made, make
@@ -129,10 +131,33 @@ async def _half_served(catalog: Catalog, reader: Reader) -> list[str]:
     return broken
 
 
+async def leave_spares(settings: Settings) -> None:
+    """Segments of an earlier life, full of records of the same instances, wait to be used again."""
+    before = replace(settings, data=settings.data.parent / "before")
+    await upgrade(before)
+    database = await Database.open(before)
+    disk = Disk()
+    receiver = await Receiver.open(before, database, disk.open)
+    for study in range(1, SENDERS + 1):
+        for number in range(1, EACH + 1):
+            made = make(study, 1, number, side=96)
+            await receiver.append(ORIGIN, made.identity, [made.data])
+    await receiver.close()
+    await database.close()
+    (segment,) = (before.data / "journal").glob("*.seg")
+    journal = settings.data / "journal"
+    journal.mkdir(parents=True, exist_ok=True)
+    for number in range(EACH * SENDERS // 4 + 1):  # one for each stream, one for the rest
+        shutil.copyfile(segment, journal / f"{number:04d}.spare")
+
+
+@pytest.mark.parametrize("spares", [False, True], ids=["fresh", "recycled"])
 @pytest.mark.parametrize("seed", range(4))
 async def test_nothing_acknowledged_is_lost_when_the_power_fails(
-    settings: Settings, database: Database, seed: int
+    settings: Settings, database: Database, seed: int, *, spares: bool
 ) -> None:
+    if spares:
+        await leave_spares(settings)
     run = Run(settings, seed)
     await run.go(database)
     assert len(run.crashes) > 3

@@ -57,7 +57,16 @@ def start(name, port, d, web=False, extra=()):
         for _ in range(100):
             try: urllib.request.urlopen(f'http://127.0.0.1:{port + 1000}/' + ('healthz' if name == 'yunying' else 'system')).read(); break
             except OSError: time.sleep(.1)
+    if name == 'yunying': spares(d)
     time.sleep(.3); return p
+
+def spares(d, longest=60):
+    """Wait until the segments written ahead are there: a server that has run for a minute has them."""
+    import glob
+    had, same, end = -1, 0, time.time() + longest
+    while same < 3 and time.time() < end:
+        have = len(glob.glob(d + '/journal/*.spare')); busy = glob.glob(d + '/journal/*.writing')
+        same = same + 1 if have == had and not busy else 0; had = have; time.sleep(.5)
 
 def stop(p, d=None):
     try: os.killpg(p.pid, signal.SIGTERM)

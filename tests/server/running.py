@@ -102,7 +102,11 @@ class Running:
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without settings of its own, plus `variables`."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("YUNYING_")}
-    return {**plain, "PYTHONUNBUFFERED": "1", **variables}
+    small = {
+        "YUNYING_ARCHIVE_SEGMENT_BYTES": str(4 << 20),
+        "YUNYING_ARCHIVE_SPARE_BYTES": str(16 << 20),
+    }
+    return {**plain, "PYTHONUNBUFFERED": "1", **small, **variables}
 
 
 @contextlib.contextmanager
