@@ -49,9 +49,14 @@ REQUEST_TAGS: Final = frozenset({0x00400007, 0x00400009, 0x00401001, 0x0020000D,
 # Without these an instance has no place: the scanner looks for them to the end of the data set.
 _IDENTITY = frozenset({0x00080016, 0x00080018, 0x0020000D, 0x0020000E})
 
-_EXPLICIT = struct.Struct("<I2sH")
-_IMPLICIT = struct.Struct("<II")
+_EXPLICIT = struct.Struct("<HHHH")
+_IMPLICIT = struct.Struct("<HHI")
 _LENGTH = struct.Struct("<I")
+# Value representations as the little endian number that stands in the header: no object to hash.
+_SHORT = frozenset(int.from_bytes(vr, "little") for vr in SHORT_VRS)
+_LONG = frozenset(int.from_bytes(vr, "little") for vr in LONG_VRS)
+_BEYOND = 0x10000  # no element number
+_NO_GROUP: dict[int, int] = {}
 
 
 @dataclass(slots=True)
@@ -70,19 +75,22 @@ class ScanResult:
 
 
 class _Plan(NamedTuple):
-    little: dict[int, int]  # by the tag as a little endian 32-bit number reads it
+    groups: dict[int, dict[int, int]]  # wanted tags by group and element number
     tags: frozenset[int]
     last: int
-    guard: int  # the group from which each element gets the closer look
+    guard: tuple[int, int]  # group and element number from which each gets the closer look
     identity: frozenset[int]
 
 
 @lru_cache(maxsize=32)
 def _plan(wanted: frozenset[int]) -> _Plan:
     last = max(wanted, default=0)
-    little = {(tag & 0xFFFF) << 16 | tag >> 16: tag for tag in wanted if tag != REQUEST_ATTRIBUTES}
-    guard = last >> 16 if wanted else 0xFFFE
-    return _Plan(little, wanted, last, guard, wanted & _IDENTITY)
+    groups: dict[int, dict[int, int]] = {}
+    for tag in wanted - {REQUEST_ATTRIBUTES}:
+        groups.setdefault(tag >> 16, {})[tag & 0xFFFF] = tag
+    closer = min(last, REQUEST_ATTRIBUTES) if REQUEST_ATTRIBUTES in wanted else last
+    guard = (closer >> 16, closer & 0xFFFF) if wanted else (0xFFFE, 0)
+    return _Plan(groups, wanted, last, guard, wanted & _IDENTITY)
 
 
 _NOTHING = _plan(frozenset())
@@ -142,6 +150,8 @@ class Scanner(Walker):
     def _skim(self, data: bytes, position: int, level: Level) -> int:
         skim = _skim_explicit if level.explicit else _skim_implicit
         sink = {} if level.sink is None else level.sink
+        if level.end is not None and level.end - self._base < len(data):
+            data = data[: level.end - self._base]
         position, self._left, tag = skim(
             data, position, self._plan_of(level), sink, self._left, self._budget.max_value_bytes
         )
@@ -195,24 +205,28 @@ def _skim_explicit(
     Returns the position (beyond the end of `data` where the last value is unwanted and not there
     whole), what is left of the budget of elements, and the tag of that last value.
     """
-    unpack, wanted, guard = _EXPLICIT.unpack_from, plan.little.get, plan.guard
-    key, vr, length, start, left = 0, b"", 0, 0, budget
+    unpack, groups, (guard_group, guard) = _EXPLICIT.unpack_from, plan.groups, plan.guard
+    current, wanted, closer = -1, _NO_GROUP.get, _BEYOND
+    group, element, vr, length, start, left = 0, 0, 0, 0, 0, budget
     tag: int | None = None
     try:
         for left in range(budget, 0, -1):  # noqa: B007
-            key, vr, length = unpack(data, position)
-            if key & 0xFFFF >= guard:
+            group, element, vr, length = unpack(data, position)
+            if group != current:
+                current, wanted = group, groups.get(group, _NO_GROUP).get
+                closer = _BEYOND if group < guard_group else guard if group == guard_group else 0
+            if element >= closer:
                 break
-            if vr in SHORT_VRS:
+            if vr in _SHORT:
                 start = position + 8
-            elif length == 0 and vr in LONG_VRS:
+            elif length == 0 and vr in _LONG:
                 length = _LENGTH.unpack_from(data, position + 8)[0]
                 if length == UNDEFINED:
                     break
                 start = position + 12
             else:
                 break
-            tag = wanted(key)
+            tag = wanted(element)
             if tag is not None and length <= limit:
                 sink[tag] = data[start : start + length]
             position = start + length
@@ -222,24 +236,28 @@ def _skim_explicit(
         return position, left, None
     if tag is not None and length <= limit:  # its value is not there whole
         del sink[tag]
-        position = start - (8 if vr in SHORT_VRS else 12)
-    return position, left, (key & 0xFFFF) << 16 | key >> 16
+        position = start - (8 if vr in _SHORT else 12)
+    return position, left, group << 16 | element
 
 
 def _skim_implicit(
     data: bytes, position: int, plan: _Plan, sink: dict[int, bytes], budget: int, limit: int
 ) -> tuple[int, int, int | None]:
     """The same as `_skim_explicit` for implicit VR little endian."""
-    unpack, wanted, guard = _IMPLICIT.unpack_from, plan.little.get, plan.guard
-    key, length, start, left = 0, 0, 0, budget
+    unpack, groups, (guard_group, guard) = _IMPLICIT.unpack_from, plan.groups, plan.guard
+    current, wanted, closer = -1, _NO_GROUP.get, _BEYOND
+    group, element, length, start, left = 0, 0, 0, 0, budget
     tag: int | None = None
     try:
         for left in range(budget, 0, -1):  # noqa: B007
-            key, length = unpack(data, position)
-            if key & 0xFFFF >= guard or length == UNDEFINED:
+            group, element, length = unpack(data, position)
+            if group != current:
+                current, wanted = group, groups.get(group, _NO_GROUP).get
+                closer = _BEYOND if group < guard_group else guard if group == guard_group else 0
+            if element >= closer or length == UNDEFINED:
                 break
             start = position + 8
-            tag = wanted(key)
+            tag = wanted(element)
             if tag is not None and length <= limit:
                 sink[tag] = data[start : start + length]
             position = start + length
@@ -250,4 +268,4 @@ def _skim_implicit(
     if tag is not None and length <= limit:
         del sink[tag]
         position = start - 8
-    return position, left, (key & 0xFFFF) << 16 | key >> 16
+    return position, left, group << 16 | element

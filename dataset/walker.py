@@ -133,7 +133,7 @@ class Walker:
         position, size = 0, len(data)
         while position < size and not self.done:
             level = self._stack[-1]
-            if level.kind == DATASET and level.end is None and level.little:
+            if level.kind == DATASET and level.little:
                 position = self._skim(data, position, level)
                 if position >= size:
                     break

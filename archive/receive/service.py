@@ -16,7 +16,8 @@ from pathlib import Path
 import xxhash
 
 from archive.index.arrival import Arrival, identify
-from archive.index.commit import Committer, Waiting, open_committer
+from archive.index.commit import open_committer
+from archive.index.durable import Committer, Waiting
 from archive.journal.domain import Identity, Origin, Outcome, Receipt
 from archive.journal.node import journal_folder, node_id
 from archive.journal.record import (
@@ -149,7 +150,7 @@ class Receiver:
             self._committing = None
 
     def _take(self) -> list[Waiting]:
-        """The next batch; called by the commit thread while the loop may append behind it."""
+        """The next batch."""
         batch = self._pending[:_BATCH_LIMIT]
         del self._pending[: len(batch)]
         return batch

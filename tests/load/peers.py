@@ -4,6 +4,7 @@
 All but orth10, orth12, storescp (pure defaults) run with DCMTK env TCP_NODELAY=1.
 Names: orth10, orth10t, orth12, orth12t (tuned), orth12n (tuned, no file fsync), storescp, storescpB (bit
 preserving), storescpF (fork), dcmqrscp, pnd_storescp, pnd_qrscp, yunying (this repository: .venv/bin/yunying serve;
+matrix.py --names yunying,yunying:LABEL:/another/checkout compares two states of it;
 YUNYING_DATABASE_URL, YUNYING_OBJECTS_URL … pass through)."""
 import json, os, socket, subprocess, sys, time, shutil, signal
 HERE = os.path.dirname(os.path.abspath(__file__)); ROOT = os.path.dirname(os.path.dirname(HERE)); HOME = os.environ.get('BENCH_HOME', os.path.expanduser('~/.cache/yunying-bench'))
@@ -33,7 +34,7 @@ def start(name, port, d, web=False, extra=()):
         else: json.dump(cfg, open(d + '.json', 'w'))
         cmd = pre + ['/usr/sbin/Orthanc', d + '.json']
     elif name == 'yunying':
-        cmd = [f'{ROOT}/.venv/bin/yunying', 'serve', '--data', d, '--dicom', f'127.0.0.1:{port}', '--http', f'127.0.0.1:{port + 1000}']
+        cmd = [f'{extra[0] if extra else ROOT}/.venv/bin/yunying', 'serve', '--data', d, '--dicom', f'127.0.0.1:{port}', '--http', f'127.0.0.1:{port + 1000}']
     elif name.startswith('storescp'):
         cmd = ['storescp', '-od', d, '--max-pdu', '131072'] + (['-B'] if name[8:9] == 'B' else []) + (['--fork'] if name.endswith('F') else []) + [str(port)]
     elif name.startswith('dcmqrscp'):
