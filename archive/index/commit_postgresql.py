@@ -27,6 +27,9 @@ class PostgresCommitter:
         self._memory = Memory()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
 
+    async def prepare(self) -> None:
+        """See `Committer.prepare`; connections are there already."""
+
     async def commit(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """See `Committer.commit`."""
         await asyncio.get_running_loop().run_in_executor(self._thread, sync, arrivals)

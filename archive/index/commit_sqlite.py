@@ -10,6 +10,7 @@ never waits.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -17,6 +18,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+import structlog
 
 from archive.index import statements as sql
 from archive.index.arrival import Arrival
@@ -33,13 +36,16 @@ from archive.index.durable import (
 from archive.index.plan import BatchPlan
 from archive.index.steps import Instances, Memory, Stale, Step
 from archive.journal.domain import Outcome
-from kernel.db.database import Database
+from kernel.db.database import Database, sqlite_file
 
-_CHECKPOINT_EVERY = 512  # commits
+_CHECKPOINT_EVERY = 256  # commits, of some 50 KB
+_LOG_BYTES = 16 << 20
 _BUSY_FOR_S = 400.0  # others hold the write lock for 20 ms at most; this is for a stuck one
 _BUSY_PAUSE_S = 0.002
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 class _Batch:
@@ -64,6 +70,10 @@ class SqliteCommitter:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="commit", daemon=True)
         self._thread.start()
+
+    async def prepare(self) -> None:
+        """See `Committer.prepare`."""
+        await self._in_thread(self._index.make_room)
 
     async def commit(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """See `Committer.commit`."""
@@ -164,11 +174,11 @@ class _Drain:
                 sync(batch.arrivals)
             finally:
                 batch.planned.acquire()
-            if batch.error is not None:
-                raise batch.error
-            if batch.plan is None:
-                batch.plan = self._index.plan_patiently(batch.arrivals)
-            self._index.commit()
+            error = batch.error
+            if error is None:
+                if batch.plan is None:
+                    batch.plan = self._index.plan_patiently(batch.arrivals)
+                self._index.commit()
         except Exception as failure:  # noqa: BLE001 - every sender of the batch must hear of it
             self._index.roll_back()
             error = failure
@@ -197,6 +207,28 @@ class _Index:
         self._memory = Memory()
         self._connection: sqlite3.Connection | None = None
         self._commits = 0
+
+    def make_room(self) -> None:
+        """Let the write-ahead log have its size from the start: a commit then writes over blocks
+        that are there, and takes a third less than where the file grows.
+
+        Zeros behind the last frame are no frame (https://sqlite.org/walformat.html, section 4.5),
+        and under the write lock nobody appends. A checkpoint leaves the file as long as it is.
+        """
+        connection = self._connected()
+        _patiently(connection, "BEGIN IMMEDIATE", ())
+        try:
+            index = sqlite_file(self._database.settings)
+            with index.with_name(index.name + "-wal").open("r+b") as log:
+                missing = _LOG_BYTES - log.seek(0, os.SEEK_END)
+                if missing > 0:
+                    log.write(bytes(missing))
+                    log.flush()
+                    os.fsync(log.fileno())
+        except OSError as error:  # no room on the disk: it grows as it must
+            _log.warning("log_has_no_room", why=str(error))
+        finally:
+            connection.execute("ROLLBACK")
 
     def plan_at_once(self, arrivals: Sequence[Arrival]) -> BatchPlan | None:
         """Write the rows of a batch; None where somebody else has the write lock."""

@@ -27,6 +27,9 @@ DRAIN_BATCHES = 64
 class Committer(Protocol):
     """Makes a batch durable: its segments' bytes first, then its index rows."""
 
+    async def prepare(self) -> None:
+        """Do now what would keep the first sender waiting."""
+
     async def commit(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """The outcomes in the order of `arrivals`. Raises `Unavailable`: nothing was said."""
 

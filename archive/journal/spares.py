@@ -74,7 +74,7 @@ def _claim(fd: int, spare: Path) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return os.stat(spare).st_ino == os.fstat(fd).st_ino
+        return spare.stat().st_ino == os.fstat(fd).st_ino
     except OSError:  # locked, open elsewhere, renamed, or a file system without leases
         return False
 

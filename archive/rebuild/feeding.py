@@ -11,7 +11,7 @@ import xxhash
 from sqlalchemy import update
 
 from archive.index.arrival import Arrival
-from archive.index.commit import Committer
+from archive.index.durable import Committer
 from archive.index.tables import instance_version
 from archive.journal.domain import Origin, Outcome
 from archive.journal.segment import Segment

@@ -23,8 +23,8 @@ from sqlalchemy import and_, bindparam, select, update
 
 from archive.index.arrival import Arrival
 from archive.index.commit import open_committer
-from archive.index.durable import Committer
 from archive.index.deletions import Deletions, load_deletions
+from archive.index.durable import Committer
 from archive.index.statements import PACK_COPY_INSERT, PACK_INSERT
 from archive.index.tables import pack, pack_copy
 from archive.journal.domain import Identity, Origin

@@ -70,6 +70,7 @@ class Receiver:
         folder = journal_folder(settings)
         node = await asyncio.to_thread(_prepare, folder, settings)
         committer = open_committer(database, node)
+        await committer.prepare()
         return cls(folder, settings.archive.segment_bytes, node, committer, open_file)
 
     async def close(self) -> None:
