@@ -1,0 +1,82 @@
+"""The SQLite committer: two hands on one batch, and the write lock in somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from archive.receive.service import Receiver
+from kernel.db.database import Database, connect_sqlite, sqlite_file
+from kernel.settings import Settings
+from tests.archive.faults import Disk
+from tests.archive.material import ORIGIN, make
+
+
+@contextmanager
+def write_lock(settings: Settings) -> Iterator[sqlite3.Connection]:
+    """Somebody else's transaction."""
+    other = connect_sqlite(sqlite_file(settings))
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield other
+    finally:
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+        other.close()
+
+
+async def test_a_locked_index_neither_stops_the_loop_nor_fails_the_sender(
+    settings: Settings, database: Database
+) -> None:
+    receiver = await Receiver.open(settings, database)
+    made = make()
+    with write_lock(settings):
+        stored = receiver.append(ORIGIN, made.identity, [made.data])
+        turns = 0
+        while turns < 50:  # the loop is free all the while
+            await asyncio.sleep(0.002)
+            turns += 1
+        assert not stored.done()
+    assert (await stored).reason is None
+    await receiver.close()
+
+
+async def test_rows_are_seen_by_others_only_after_the_bytes_are_synced(
+    settings: Settings, database: Database
+) -> None:
+    seen: list[int] = []
+    reader = connect_sqlite(sqlite_file(settings))
+
+    def look(step: str) -> None:
+        if step == "synced":  # after the sync, before the thread commits
+            seen.append(reader.execute("SELECT count(*) FROM instance").fetchone()[0])
+
+    receiver = await Receiver.open(settings, database, Disk(look).open)
+    for number in (1, 2, 3):
+        made = make(number=number)
+        await receiver.append(ORIGIN, made.identity, [made.data])
+    await receiver.close()
+    assert seen == [0, 1, 2]
+    assert reader.execute("SELECT count(*) FROM instance").fetchone()[0] == 3
+    reader.close()
+
+
+async def test_the_log_has_its_size_before_the_first_batch_and_keeps_it(
+    settings: Settings, database: Database
+) -> None:
+    index = sqlite_file(settings)
+    log = Path(f"{index}-wal")
+    receiver = await Receiver.open(settings, database)
+    before = log.stat().st_size
+    assert before >= 16 << 20
+    await asyncio.gather(
+        *[
+            receiver.append(ORIGIN, made.identity, [made.data])
+            for made in (make(number=number) for number in range(1, 30))
+        ]
+    )
+    assert log.stat().st_size == before
+    await receiver.close()
