@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -22,7 +22,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """Where a stored file lies, when it was received, and its rank among those of that time."""
+    """Where a stored file lies, when it was received, and its rank among those of that time.
+
+    `version` says that it is one of another file.
+    """
 
     store: str
     key: str
@@ -31,6 +34,11 @@ class StoredFile:
     received_ms: int
     row_id: int
     node: str
+    version: bool = False
+
+    def as_version(self) -> StoredFile:
+        """The same, said to be a version."""
+        return replace(self, version=True)
 
 
 async def first(session: AsyncSession, where: ColumnElement[bool]) -> list[StoredFile]:
@@ -67,11 +75,15 @@ async def of_study(
             instance_version.c.study_instance_uid == study_uid,
         )
     )
-    ranked += [((max(row[4], row[7]), 1, row[5]), StoredFile(*row[:7])) for row in versions]
+    ranked += [
+        ((max(row[4], row[7]), 1, row[5]), StoredFile(*row[:7]).as_version()) for row in versions
+    ]
     return [file for _, file in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def read(stores: Stores, owner_id: int, files: Sequence[StoredFile]) -> list[Arrival]:
+def read(
+    stores: Stores, owner_id: int, files: Sequence[StoredFile]
+) -> list[tuple[StoredFile, Arrival]]:
     """What the files say; those that are lost or damaged are left out.
 
     Raises `Unavailable` where a store does not answer, and ``node.elsewhere`` where a file lies in
@@ -80,7 +92,7 @@ def read(stores: Stores, owner_id: int, files: Sequence[StoredFile]) -> list[Arr
     found = []
     for file in files:
         try:
-            found.append(_read(stores, owner_id, file))
+            found.append((file, _read(stores, owner_id, file)))
         except (NotFound, Invalid) as error:
             _log.warning("stored_file_unreadable", key=file.key, code=error.code)
         except Unavailable as error:

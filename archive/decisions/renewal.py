@@ -42,7 +42,7 @@ class _Study:
     uid: str
     stamp: tuple[Any, ...]
     files: dict[str | int, list[StoredFile]] = field(default_factory=dict)
-    read: dict[str | int, list[Arrival]] = field(default_factory=dict)
+    read: dict[str | int, list[tuple[StoredFile, Arrival]]] = field(default_factory=dict)
 
 
 async def renew(database: Database, stores: Stores, made: Decision) -> None:
@@ -117,13 +117,15 @@ async def _write_values(session: AsyncSession, found: _Study) -> set[int]:
     """Set the first values of the study and of its series; the patients it was and is of."""
     names = await names_of(session, found.id)
     patients = {found.stamp[2]}
-    for name, arrivals in found.read.items():
-        if name == "flags" or not arrivals:
+    for name, read in found.read.items():
+        if name == "flags" or not read:
             continue
+        arrivals = [arrival for _, arrival in read]
         if name == "study":
             steps = Levels(arrivals, Memory(), now_ms()).study_values(arrivals[0])
             values = await run(session, steps)
             patients.add(values["patient_fk"])
+            values["overlay_version"] = study.c.overlay_version + 1  # who remembers the old ones?
             await session.execute(update(study).where(study.c.id == found.id).values(values))
         else:
             values = series_values(arrivals[0])
@@ -133,16 +135,23 @@ async def _write_values(session: AsyncSession, found: _Study) -> set[int]:
 
 
 async def _write_flags(session: AsyncSession, found: _Study) -> None:
-    """Look for contradictions anew, in the order of receiving."""
+    """Look for contradictions anew, in the order of receiving.
+
+    A version says nothing of a series that had no instance when it came.
+    """
     await session.execute(
         delete(mismatch).where(
             mismatch.c.study_fk == found.id, mismatch.c.kind != SERIES_IN_TWO_STUDIES
         )
     )
-    arrivals = [one for one in found.read["flags"] if one.study_instance_uid == found.uid]
-    levels = Levels(arrivals, Memory(), now_ms())
-    for arrival in arrivals:
-        await run(session, levels.context(arrival))
+    levels = Levels([arrival for _, arrival in found.read["flags"]], Memory(), now_ms())
+    begun = set()
+    for file, arrival in found.read["flags"]:
+        uid = arrival.series_instance_uid
+        if not file.version:
+            begun.add(uid)
+        if uid in begun and arrival.study_instance_uid == found.uid:
+            await run(session, levels.context(arrival))
 
 
 async def _renew_patient(
@@ -159,7 +168,8 @@ async def _renew_patient(
         )
         study_id = await session.scalar(chosen)
         listed = await files.first(session, series.c.study_fk == study_id) if study_id else []
-    arrivals = await asyncio.to_thread(files.read, stores, owner_id, listed)
+    read = await asyncio.to_thread(files.read, stores, owner_id, listed)
+    arrivals = [arrival for _, arrival in read]
 
     async def write(session: AsyncSession) -> None:
         name = select(patient.c.name_id).where(patient.c.id == patient_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from archive.index import statements as sql
@@ -29,14 +30,32 @@ class Levels:
         self.fresh = Memory()
         self._known = known
         self._now_ms = now_ms
-        self._first_of_study = _first_of_study(arrivals)
-        self._coming: set[tuple[int, str]] = set()
+        self._arrivals = arrivals
+        self._made: dict[tuple[int, str], tuple[Arrival, int]] = {}  # series of this batch
 
-    def context(self, arrival: Arrival) -> Steps:
+    @cached_property
+    def _studies(self) -> dict[tuple[int, str], list[Arrival]]:
+        """The instances of each study in the order of receiving; asked only for new ones."""
+        found: dict[tuple[int, str], list[Arrival]] = {}
+        for one in sorted(self._arrivals, key=_received):
+            found.setdefault((one.origin.owner_id, one.study_instance_uid), []).append(one)
+        return found
+
+    @cached_property
+    def _patients(self) -> dict[tuple[int, bytes, bytes], list[tuple[int, str]]]:
+        """The studies in which a patient is named."""
+        found: dict[tuple[int, bytes, bytes], list[tuple[int, str]]] = {}
+        for key, arrivals in self._studies.items():
+            for patient in {_patient_key(one) for one in arrivals}:
+                found.setdefault(patient, []).append(key)
+        return found
+
+    def context(self, arrival: Arrival, *, again: bool = False) -> Steps:
         """The series of an instance, with its study and patient made where new.
 
-        None for an instance that is here already and names a series that is not: what was kept
-        before decides where it belongs, and no empty series is made.
+        None for an instance that is here already (`again`: earlier in the same batch) and names a
+        series that is not: what was kept before decides where it belongs, and no empty series is
+        made.
         """
         key = (
             arrival.origin.owner_id,
@@ -45,11 +64,10 @@ class Levels:
         )
         context = self.fresh.series.get(key) or self._known.series.get(key)
         if context is None:
-            context = yield from self._resolve(arrival)
+            context = yield from self._resolve(arrival, again=again)
             if context is None:
                 return None
             self.fresh.series[key] = context
-        self._coming.add((key[0], arrival.sop_instance_uid))
         fingerprint = arrival.fingerprint
         if context.fingerprint != fingerprint and fingerprint not in context.differing:
             yield from self._compare(arrival, context, fingerprint)
@@ -77,7 +95,7 @@ class Levels:
             self.fresh.codes[uid] = code
         return code
 
-    def _resolve(self, arrival: Arrival) -> Steps:
+    def _resolve(self, arrival: Arrival, *, again: bool) -> Steps:
         owner_id = arrival.origin.owner_id
         where = {"owner_id": owner_id, "study_instance_uid": arrival.study_instance_uid}
         study = yield Call(sql.STUDY_SELECT, where)
@@ -88,24 +106,24 @@ class Levels:
             }
             series = yield Call(sql.SERIES_SELECT, key)
             if series:
-                return SeriesContext(series[0][0], study[0][0])
-        if (yield from self._is_here(arrival)):
+                return SeriesContext(series[0][0], *study[0])
+        if again or (yield from self._is_here(arrival)):
             return None
         if study:
-            return (yield from self._series(arrival, study[0][0]))
-        first = self._first_of_study[owner_id, arrival.study_instance_uid]
-        study_id, fresh = yield from self._study(first, where)
-        context = yield from self._series(arrival, study_id)
+            return (yield from self._series(arrival, *study[0]))
+        first = yield from self._first_of_study((owner_id, arrival.study_instance_uid))
+        study_id, overlay_version, fresh = yield from self._study(first, where)
+        context = yield from self._series(arrival, study_id, overlay_version)
         if fresh and first is arrival:
             context.fingerprint = arrival.fingerprint
         return context
 
     def _is_here(self, arrival: Arrival) -> Steps:
-        key = (arrival.origin.owner_id, arrival.sop_instance_uid)
-        if key in self._coming:
-            return True
-        rows = yield Call(sql.INSTANCE_SELECT, {"owner_id": key[0], "sop_instance_uid": key[1]})
-        return bool(rows)
+        key = {
+            "owner_id": arrival.origin.owner_id,
+            "sop_instance_uid": arrival.sop_instance_uid,
+        }
+        return bool((yield Call(sql.INSTANCE_SELECT, key)))
 
     def _compare(
         self, arrival: Arrival, context: SeriesContext, fingerprint: tuple[bytes | None, ...]
@@ -125,17 +143,17 @@ class Levels:
             context.fingerprint = fingerprint
 
     def _study(self, first: Arrival, where: dict[str, Any]) -> Steps:
-        """Make the study; gives its id and whether nobody else was faster."""
+        """Make the study; gives its id, overlay version and whether nobody else was faster."""
         values = yield from self.study_values(first)
         made = {**where, **values, "received_ms": first.received_ms}
         rows = yield Call(sql.STUDY_INSERT, made)
         if not rows:
             rows = yield Call(sql.STUDY_SELECT, where)
-            return rows[0][0], False
+            return *rows[0], False
         if not first.segment.settled:
             registered = {"study_instance_uid": first.study_instance_uid}
             yield from self.emit(STUDY_REGISTERED, registered, first)
-        return rows[0][0], True
+        return rows[0][0], 0, True
 
     def study_values(self, first: Arrival) -> Steps:
         """The columns that a study has from its first instance; its patient is made where new."""
@@ -153,21 +171,33 @@ class Levels:
             "attrs": first.study_attributes(),
         }
 
-    def _series(self, arrival: Arrival, study_id: int) -> Steps:
+    def _series(self, arrival: Arrival, study_id: int, overlay_version: int) -> Steps:
         owner_id = arrival.origin.owner_id
         where = {"study_fk": study_id, "series_instance_uid": arrival.series_instance_uid}
-        elsewhere = yield Call(
-            sql.SERIES_ELSEWHERE,
-            {**where, "owner_id": owner_id},
-        )
-        if elsewhere:
-            found = Mismatch(SERIES_IN_TWO_STUDIES, elsewhere[0][0], arrival.study_instance_uid)
-            yield flag(arrival, study_id, found)
+        elsewhere = yield Call(sql.SERIES_ELSEWHERE, {**where, "owner_id": owner_id})
+        yield from self._shared(arrival, study_id, elsewhere[0][0] if elsewhere else "")
         made = {**where, **series_values(arrival), "owner_id": owner_id}
         rows = yield Call(sql.SERIES_INSERT, made)
         if not rows:
             rows = yield Call(sql.SERIES_SELECT, where)
-        return SeriesContext(rows[0][0], study_id)
+        return SeriesContext(rows[0][0], study_id, overlay_version)
+
+    def _shared(self, arrival: Arrival, study_id: int, elsewhere: str) -> Steps:
+        """Flag a series UID that stands in another study, in the one that came later."""
+        key = (arrival.origin.owner_id, arrival.series_instance_uid)
+        if not elsewhere:
+            self._made[key] = (arrival, study_id)
+            return
+        if key not in self._made:  # the other one was there before this batch
+            found = Mismatch(SERIES_IN_TWO_STUDIES, elsewhere, arrival.study_instance_uid)
+            yield flag(arrival, study_id, found)
+            return
+        first, later = sorted(
+            (self._made[key], (arrival, study_id)), key=lambda pair: _received(pair[0])
+        )
+        self._made[key] = first
+        uids = (first[0].study_instance_uid, later[0].study_instance_uid)
+        yield flag(*later, Mismatch(SERIES_IN_TWO_STUDIES, *uids))
 
     def _patient(self, arrival: Arrival) -> Steps:
         """The patient of a study's first instance, made from its first study where new."""
@@ -181,7 +211,7 @@ class Levels:
         rows = yield Call(sql.PATIENT_SELECT, key)
         if rows:
             return rows[0][0]
-        first = self._first_of_patient(arrival) if patient_id else arrival
+        first = (yield from self._first_of_patient(arrival)) if patient_id else arrival
         values = yield from self.patient_values(first)
         return (
             yield from insert_or_select(
@@ -198,11 +228,25 @@ class Levels:
             "attrs": first.patient_attributes(),
         }
 
-    def _first_of_patient(self, arrival: Arrival) -> Arrival:
-        """The earliest of the batch's first instances with this one's Patient ID and issuer."""
-        key = _patient_key(arrival)
-        same = [one for one in self._first_of_study.values() if _patient_key(one) == key]
-        return min(same, key=_received, default=arrival)
+    def _first_of_study(self, key: tuple[int, str]) -> Steps:
+        """The earliest of the batch's instances that a new study will have; None without one."""
+        for one in self._studies[key]:
+            if not (yield from self._is_here(one)):
+                return one
+        return None
+
+    def _first_of_patient(self, arrival: Arrival) -> Steps:
+        """The earliest first instance of the batch's new studies of one patient."""
+        own = (arrival.origin.owner_id, arrival.study_instance_uid)
+        best = arrival
+        for key in self._patients.get(_patient_key(arrival), ()):
+            where = {"owner_id": key[0], "study_instance_uid": key[1]}
+            if key == own or (yield Call(sql.STUDY_SELECT, where)):
+                continue
+            first = yield from self._first_of_study(key)
+            if first is not None and _patient_key(first) == _patient_key(arrival):
+                best = min(best, first, key=_received)
+        return best
 
     def _name(self, text: str) -> Steps:
         display = text.partition("\\")[0]
@@ -256,15 +300,6 @@ def flag(arrival: Arrival, study_id: int, mismatch: Mismatch) -> Call:
 
 def _received(arrival: Arrival) -> tuple[int, int]:
     return arrival.received_ms, arrival.order
-
-
-def _first_of_study(arrivals: Sequence[Arrival]) -> dict[tuple[int, str], Arrival]:
-    first: dict[tuple[int, str], Arrival] = {}
-    for one in arrivals:
-        known = first.setdefault((one.origin.owner_id, one.study_instance_uid), one)
-        if _received(one) < _received(known):
-            first[one.origin.owner_id, one.study_instance_uid] = one
-    return first
 
 
 def _patient_key(arrival: Arrival) -> tuple[int, bytes, bytes]:

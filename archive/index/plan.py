@@ -47,7 +47,9 @@ class BatchPlan:
             [(n, a) for n, a in enumerate(arrivals) if a.reason is None],
             key=lambda pair: (pair[1].study_instance_uid, pair[1].series_instance_uid),
         )
-        self._levels = Levels([arrival for _, arrival in self._good], known, now_ms)
+        self._firsts = _firsts(self._good)
+        firsts = [arrival for n, arrival in self._good if n in self._firsts]
+        self._levels = Levels(firsts, known, now_ms)
         self._node_id = node_id
         self._now_ms = now_ms
 
@@ -93,9 +95,11 @@ class BatchPlan:
         batch = {"instances": len(good)}
         batch_id = yield from self._levels.emit(BATCH_COMMITTED, batch, good[0][1])
         placed: list[tuple[SeriesContext | None, tuple[Any, ...] | None]] = []
-        for _, arrival in good:
-            context = yield from self._levels.context(arrival)
-            row = (yield from self._row(arrival, context, batch_id)) if context else None
+        for n, arrival in good:
+            again = n not in self._firsts
+            context = yield from self._levels.context(arrival, again=again)
+            fresh = context is not None and not again
+            row = (yield from self._row(arrival, context, batch_id)) if fresh else None
             placed.append((context, row))
         rows = [row for _, row in placed if row is not None]
         new = set((yield Instances(rows)) if rows else ())
@@ -103,15 +107,20 @@ class BatchPlan:
         studies: dict[int, _Tally] = {}
         for (n, arrival), (context, row) in zip(good, placed, strict=True):
             if context is not None and row is not None and (row[0], row[2]) in new:
-                new.discard((row[0], row[2]))  # a second one of the same batch is "again"
                 for tallies, row_id in ((series, context.series_id), (studies, context.study_id)):
                     start = _Tally(arrival.received_ms, arrival.received_ms)
                     tallies.setdefault(row_id, start).add(arrival)
             else:
                 self.outcomes[n] = Outcome.AGAIN
                 yield from self._again(arrival)
-        for series_id in sorted(series):
-            yield _series_add(series_id, series[series_id])
+        known = {c.series_id: c for c, _ in placed if c is not None}
+        for series_id, context in sorted(known.items()):
+            if series_id in series:
+                found = yield _series_add(series_id, series[series_id])
+            else:
+                found = yield Call(sql.STUDY_OVERLAY, {"id": context.study_id})
+            if not found or found[0][0] != context.overlay_version:
+                raise Stale
         for study_id in sorted(studies):
             tally = studies[study_id]
             touched = {"id": study_id, "first_ms": tally.first_ms, "last_ms": tally.last_ms}
@@ -191,6 +200,17 @@ class BatchPlan:
             "received_ms": arrival.received_ms,
         }
         yield Call(sql.QUARANTINE_INSERT, kept)
+
+
+def _firsts(good: Sequence[tuple[int, Arrival]]) -> set[int]:
+    """Of each SOP Instance UID in the batch the one received first, by its place in the batch."""
+    first: dict[tuple[int, str], tuple[int, int, int]] = {}
+    for n, arrival in good:
+        key = (arrival.origin.owner_id, arrival.sop_instance_uid)
+        rank = (arrival.received_ms, arrival.order, n)
+        if key not in first or rank < first[key]:
+            first[key] = rank
+    return {n for _, _, n in first.values()}
 
 
 def _series_add(series_id: int, tally: _Tally) -> Call:

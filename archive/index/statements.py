@@ -44,8 +44,10 @@ STUDY_INSERT = _sql(
     " :received_ms, :received_ms) ON CONFLICT DO NOTHING RETURNING id"
 )
 STUDY_SELECT = _sql(
-    "SELECT id FROM study WHERE owner_id = :owner_id AND study_instance_uid = :study_instance_uid"
+    "SELECT id, overlay_version FROM study"
+    " WHERE owner_id = :owner_id AND study_instance_uid = :study_instance_uid"
 )
+STUDY_OVERLAY = _sql("SELECT overlay_version FROM study WHERE id = :id")
 STUDY_ATTRS = _sql("SELECT attrs FROM study WHERE id = :id")
 STUDY_TOUCH = _sql(
     "UPDATE study SET settled_ms = 0,"
@@ -71,7 +73,9 @@ SERIES_ATTRS = _sql("SELECT attrs FROM series WHERE id = :id")
 SERIES_ELSEWHERE = _sql(
     "SELECT t.study_instance_uid FROM series s JOIN study t ON t.id = s.study_fk"
     " WHERE s.owner_id = :owner_id AND s.series_instance_uid = :series_instance_uid"
-    " AND s.study_fk <> :study_fk ORDER BY s.id LIMIT 1"
+    " AND s.study_fk <> :study_fk"
+    " ORDER BY coalesce((SELECT min(i.received_ms) FROM instance i WHERE i.series_fk = s.id),"
+    " 9223372036854775807), s.id LIMIT 1"
 )
 SERIES_ADD = _sql(
     "UPDATE series SET instances = instances + :n, bytes = bytes + :bytes,"
@@ -81,6 +85,7 @@ SERIES_ADD = _sql(
     " last_received_ms ="
     " CASE WHEN last_received_ms < :last_ms THEN :last_ms ELSE last_received_ms END"
     " WHERE id = :id"
+    " RETURNING (SELECT overlay_version FROM study WHERE study.id = series.study_fk)"
 )
 
 INSTANCE_COLUMNS = (

@@ -37,10 +37,14 @@ Steps = Generator[Step, Rows, Any]
 
 @dataclass(slots=True)
 class SeriesContext:
-    """What the committer remembers of a series it has written to."""
+    """What the committer remembers of a series it has written to.
+
+    `overlay_version` is the study's: where it has changed, first values may have too.
+    """
 
     series_id: int
     study_id: int
+    overlay_version: int
     fingerprint: tuple[bytes | None, ...] | None = None  # None: read from the index, unchecked
     differing: set[tuple[bytes | None, ...]] = field(default_factory=set)
 

@@ -18,7 +18,6 @@ def test_bytes_written_while_a_sync_runs_are_synced_by_the_next(tmp_path: Path) 
 
     segment = Segment(tmp_path, "node", SyncedMeanwhile)
     segment.append([b"record"])
-    assert segment.dirty
-    segment.sync()
-    assert not segment.dirty
+    written, _ = segment.dirty, segment.sync()
+    assert (written, segment.dirty) == (True, False)
     segment.file.close()
