@@ -21,8 +21,9 @@ class Decision:
 
     It is about a study, a series of it or an instance of that; the UIDs below its level are ''. A
     deletion covers what was received up to `decided_ms`. `detail` holds its ``id`` and says how it
-    went: ``state`` open or closed, ``instances`` deleted, and the study's ``overlay_version``
-    afterwards (None: the study went).
+    went: ``state`` open or closed, ``instances`` deleted, the study's ``overlay_version`` (None:
+    the study went), and in ``also`` the SOP Instance UIDs of deleted versions that name another
+    study or series themselves.
     """
 
     owner_id: int

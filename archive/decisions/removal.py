@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, select, union, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, union, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.decisions import rows
@@ -152,7 +152,8 @@ async def _detail(
     """What is left to do when the rows are gone, so that a crash does not lose it.
 
     `flagged`: studies whose contradictions are looked for again, because those that were noted may
-    have gone with what they were noted for; `patients`: whose first values are.
+    have gone with what they were noted for; `patients`: whose first values are. `also` stays: SOP
+    Instance UIDs of which versions go that name another study or series themselves.
     """
     flagged = set(made.detail.get("flagged", ()))
     patients = set(made.detail.get("patients", ()))
@@ -164,13 +165,31 @@ async def _detail(
     flagged.update((await session.scalars(elsewhere)).all())
     patient_id = await session.scalar(select(study.c.patient_fk).where(study.c.id == study_id))
     patients.add(int(patient_id or 0))
+    also = {*made.detail.get("also", ()), *await _stray_versions(session, made, going)}
     return {
         "id": made.detail["id"],
         "state": "open",
+        "also": sorted(also),
         "instances": made.detail.get("instances", 0),
         "flagged": sorted(flagged),
         "patients": sorted(patients),
     }
+
+
+async def _stray_versions(
+    session: AsyncSession, made: Decision, going: ColumnElement[bool]
+) -> Sequence[str]:
+    elsewhere = instance_version.c.study_instance_uid != made.study_instance_uid
+    if made.series_instance_uid:
+        elsewhere = or_(
+            elsewhere, instance_version.c.series_instance_uid != made.series_instance_uid
+        )
+    chosen = (
+        select(instance.c.sop_instance_uid)
+        .join(instance_version, instance_version.c.instance_fk == instance.c.id)
+        .where(going, elsewhere)
+    )
+    return (await session.scalars(chosen)).all()
 
 
 async def _cover_versions(

@@ -132,7 +132,7 @@ async def _decide(
     database: Database, scope: Scope, owner_id: int, ref: Ref, actor: str, reason: str
 ) -> int:
     """The first transaction: the decision, its audit record, and the rows go."""
-    detail = {"id": secrets.token_hex(8), "state": "open", "instances": 0}
+    detail = {"id": secrets.token_hex(8), "state": "open", "instances": 0, "also": []}
     uids = uids_of(ref)
 
     async def work(session: AsyncSession) -> int:
@@ -215,6 +215,7 @@ async def _close(session: AsyncSession, decision_id: int) -> Decision:
         "state": "closed",
         "instances": made.detail["instances"],
         "overlay_version": overlay,
+        "also": made.detail["also"],
     }
     await rows.note(session, decision_id, detail)
     uid = made.study_instance_uid

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -18,11 +20,26 @@ class Deletions:
     """The latest delete decision on each study, series or instance, of each owner."""
 
     _decided: dict[tuple[int, str, str, str], int] = field(default_factory=dict)
+    _also: dict[tuple[int, str], int] = field(default_factory=dict)
 
-    def add(self, owner_id: int, study: str, series: str, instance: str, decided_ms: int) -> None:
-        """Note a decision; `series` and `instance` are '' where it is about all of them."""
+    def add(
+        self,
+        owner_id: int,
+        study: str,
+        series: str,
+        instance: str,
+        decided_ms: int,
+        also: Iterable[str] = (),
+    ) -> None:
+        """Note a decision; `series` and `instance` are '' where it is about all of them.
+
+        `also` are SOP Instance UIDs that it took away with versions that name another study or
+        series.
+        """
         key = (owner_id, study, series, instance)
         self._decided[key] = max(decided_ms, self._decided.get(key, 0))
+        for uid in also:
+            self._also[owner_id, uid] = max(decided_ms, self._also.get((owner_id, uid), 0))
 
     def cover(
         self, owner_id: int, study: str, series: str, instance: str, received_ms: int
@@ -30,6 +47,8 @@ class Deletions:
         """Whether what was received then was deleted later."""
         if not self._decided:
             return False
+        if received_ms <= self._also.get((owner_id, instance), -1):
+            return True
         return any(
             received_ms <= self._decided.get((owner_id, study, *below), -1)
             for below in (("", ""), (series, ""), (series, instance))
@@ -44,9 +63,10 @@ async def load_deletions(database: Database, since_ms: int = 0) -> Deletions:
         decision.c.series_instance_uid,
         decision.c.sop_instance_uid,
         decision.c.decided_ms,
+        decision.c.detail,
     ).where(decision.c.kind == "delete", decision.c.decided_ms >= since_ms)
     found = Deletions()
     async with database.session(_SCOPE) as session:
         for row in await session.execute(chosen):
-            found.add(*row)
+            found.add(*row[:5], also=json.loads(row[5]).get("also", ()))
     return found

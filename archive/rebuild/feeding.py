@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import structlog
 import xxhash
@@ -19,6 +20,7 @@ from archive.rebuild import rows
 from archive.rebuild.domain import RebuildReport
 from archive.rebuild.ledger import PackNote
 from archive.receive.stored import read_arrival
+from archive.receive.taken import TakenSegment
 from archive.settle.clock import now_ms
 from archive.settle.pack import EntryKind, ManifestEntry
 from archive.store.domain import ObjectStore
@@ -50,6 +52,14 @@ class PackSegment(Segment):
         self.uncommitted = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A pack or a segment, and how to read it."""
+
+    segment: Segment
+    read: Callable[[int, int], bytes]
+
+
 class Feeder:
     """Feeds a ledger's entries. `series` is what got instances, as (owner, study, series)."""
 
@@ -67,16 +77,28 @@ class Feeder:
         self._committer = committer
         self._gone = gone
         self._report = report
-        self._segments: dict[int, PackSegment] = {}
+        self._sources: dict[int, _Source] = {}
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="rebuild")
 
     def close(self) -> None:
         """Give up the reading threads."""
         self._readers.shutdown()
 
-    def add(self, note: PackNote, pack_id: int) -> None:
+    def add_pack(self, note: PackNote, pack_id: int) -> None:
         """Say which row a pack has."""
-        self._segments[note.id] = PackSegment(note.key, pack_id)
+
+        def read(start: int, length: int) -> bytes:
+            return self._store.read(note.key, start, length)
+
+        self._sources[note.id] = _Source(PackSegment(note.key, pack_id), read)
+
+    def add_segment(self, source: int, segment: TakenSegment) -> None:
+        """Say which segment the ledger means by a number."""
+
+        def read(start: int, length: int) -> bytes:
+            return bytes(segment.view[start : start + length])
+
+        self._sources[source] = _Source(segment, read)
 
     async def feed(self, batch: Sequence[tuple[int, int, ManifestEntry]]) -> None:
         """Index one batch."""
@@ -91,7 +113,7 @@ class Feeder:
                 self._report.instances += 1
                 uids = (arrival.study_instance_uid, arrival.series_instance_uid)
                 self.series.add((arrival.origin.owner_id, *uids))
-            else:
+            elif arrival.segment.settled:
                 known.setdefault(entry.kind, []).append(arrival)
         self._report.versions += len(known.get("version", ()))
         self._report.quarantined += len(known.get("quarantine", ()))
@@ -99,15 +121,13 @@ class Feeder:
         for kind, arrivals in known.items():
             await rows.put_right(self._database, kind, arrivals, self._gone)
 
-    async def _read(self, note_id: int, owner_id: int, entry: ManifestEntry) -> Fed | None:
+    async def _read(self, number: int, owner_id: int, entry: ManifestEntry) -> Fed | None:
         loop = asyncio.get_running_loop()
-        segment = self._segments[note_id]
+        source = self._sources[number]
         try:
-            arrival = await loop.run_in_executor(
-                self._readers, _arrival, self._store, segment, owner_id, entry
-            )
+            arrival = await loop.run_in_executor(self._readers, _arrival, source, owner_id, entry)
         except (NotFound, Invalid) as error:
-            self._report.objects.append((segment.key, str(error)))
+            self._report.objects.append((source.segment.key, str(error)))
             return None
         return entry, arrival
 
@@ -127,14 +147,12 @@ class Feeder:
                 )
 
 
-def _arrival(
-    store: ObjectStore, segment: PackSegment, owner_id: int, entry: ManifestEntry
-) -> Arrival:
+def _arrival(source: _Source, owner_id: int, entry: ManifestEntry) -> Arrival:
     """The entry as it arrived once; its bytes are read as far as the index needs."""
     origin = Origin(owner_id, entry.via, entry.source, entry.peer, entry.called)
 
     def read(start: int, length: int) -> bytes:
-        return store.read(segment.key, entry.offset + start, length)
+        return source.read(entry.offset + start, length)
 
     if entry.kind == "quarantine":
         uids = (entry.sop_class_uid, entry.sop_instance_uid, entry.transfer_syntax_uid)
@@ -145,7 +163,7 @@ def _arrival(
         arrival.received_ms = entry.received_ms
     if arrival.reason is not None:
         arrival.checksum = xxhash.xxh3_128_digest(read(0, entry.length))
-    arrival.segment = segment
+    arrival.segment = source.segment
     arrival.byte_offset = entry.offset
     arrival.byte_length = entry.length
     arrival.order = entry.order

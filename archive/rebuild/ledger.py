@@ -1,5 +1,5 @@
-"""The rebuild's notes, in a temporary SQLite file: what every pack holds, and in which order to
-feed it.
+"""The rebuild's notes, in a temporary SQLite file: what packs and segments hold, and in which order
+to feed it.
 
 An archive has more instances than fit into memory, and a pack that was merged or settled anew
 stands beside the ones it replaced: of each instance the newest pack's copy counts.
@@ -26,9 +26,13 @@ CREATE TABLE pack (
     sha256 BLOB
 );
 CREATE TABLE entry (
-    id INTEGER PRIMARY KEY, pack_id INTEGER, owner_id INTEGER, kind TEXT, uid TEXT,
-    received_ms INTEGER, rank INTEGER, same TEXT, created_ms INTEGER, fields TEXT
+    id INTEGER PRIMARY KEY, source INTEGER, owner_id INTEGER, kind TEXT, uid TEXT,
+    received_ms INTEGER, rank INTEGER, same TEXT, created_ms INTEGER, deleted INTEGER, fields TEXT
 );
+CREATE TABLE held (
+    owner_id INTEGER, uid TEXT, received_ms INTEGER, length INTEGER,
+    PRIMARY KEY (owner_id, uid, received_ms, length)
+) WITHOUT ROWID;
 CREATE TABLE metadata (
     key TEXT, owner_id INTEGER, study TEXT, series TEXT, created_ms INTEGER, size INTEGER,
     sha256 BLOB, uids TEXT
@@ -36,23 +40,36 @@ CREATE TABLE metadata (
 """
 
 # Of an instance there is one, of a version one for each time it was received, of a quarantined
-# file one for each content.
+# file one for each content. A journal record that lies in a pack too was settled. One that a
+# decision covers is fed all the same where an earlier instance of its UID is there: then it is a
+# version of that, and goes when that goes.
 _CHOOSE = """
-CREATE TABLE feed AS
-WITH best AS (
-    SELECT id, pack_id, owner_id, kind, uid, received_ms, rank, row_number() OVER (
+CREATE INDEX entry_uid ON entry (kind, owner_id, uid);
+CREATE TABLE best AS SELECT * FROM (
+    SELECT id, owner_id, kind, uid, received_ms, rank, row_number() OVER (
         PARTITION BY owner_id, kind, uid, same ORDER BY created_ms DESC, id
-    ) AS place FROM entry
-)
+    ) AS place FROM entry WHERE kind NOT IN ('record', 'refused')
+) WHERE place = 1;
+CREATE INDEX best_uid ON best (kind, owner_id, uid);
+CREATE TABLE feed AS
 SELECT b.id, max(b.received_ms, coalesce(i.received_ms, 0)) AS at, b.kind = 'version' AS later,
        b.rank
 FROM best b LEFT JOIN best i
-    ON b.kind = 'version' AND i.kind = 'instance' AND i.place = 1
-    AND i.owner_id = b.owner_id AND i.uid = b.uid
-WHERE b.place = 1;
+    ON b.kind = 'version' AND i.kind = 'instance' AND i.owner_id = b.owner_id AND i.uid = b.uid
+UNION ALL
+SELECT r.id, max(r.received_ms, coalesce(i.received_ms, 0)), i.id IS NOT NULL, r.rank
+FROM entry r LEFT JOIN best i
+    ON r.kind = 'record' AND i.kind = 'instance' AND i.owner_id = r.owner_id AND i.uid = r.uid
+WHERE r.kind IN ('record', 'refused') AND NOT EXISTS (
+    SELECT 1 FROM held h WHERE h.owner_id = r.owner_id AND h.uid = r.uid
+        AND h.received_ms = r.received_ms AND h.length = json_extract(r.fields, '$.length')
+) AND (r.deleted = 0 OR i.received_ms <= r.received_ms OR EXISTS (
+    SELECT 1 FROM entry o WHERE o.kind = 'record' AND o.owner_id = r.owner_id AND o.uid = r.uid
+        AND o.deleted = 0 AND o.received_ms <= r.received_ms
+));
 """
 _FEED = """
-SELECT e.pack_id, e.owner_id, e.fields FROM feed f JOIN entry e ON e.id = f.id
+SELECT e.source, e.owner_id, e.fields FROM feed f JOIN entry e ON e.id = f.id
 ORDER BY f.at, f.later, f.rank, f.id
 """
 
@@ -112,30 +129,63 @@ class Ledger:
         )
         return [row[0] for row in rows]
 
-    def add_pack(self, checked: CheckedPack, entries: Iterable[ManifestEntry]) -> None:
-        """Note a pack and those of its entries that are to be indexed."""
+    def add_pack(
+        self, checked: CheckedPack, wanted: Iterable[ManifestEntry], intact: Iterable[ManifestEntry]
+    ) -> None:
+        """Note a pack: those of its files that are to be indexed, and all that are intact."""
         manifest = checked.manifest
         row = (checked.key, manifest.owner_id, manifest.created_ms, checked.size, checked.sha256)
         pack_id = self._db.execute(
             "INSERT INTO pack (key, owner_id, created_ms, size, sha256) VALUES (?, ?, ?, ?, ?)", row
         ).lastrowid
+        for entry in wanted:
+            same = _same(entry)
+            self._add(pack_id or 0, manifest.owner_id, entry.kind, entry, same, manifest.created_ms)
         self._db.executemany(
-            "INSERT INTO entry (pack_id, owner_id, kind, uid, received_ms, rank, same, created_ms,"
-            " fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO held VALUES (?, ?, ?, ?)",
             [
-                (
-                    pack_id,
-                    manifest.owner_id,
-                    entry.kind,
-                    entry.sop_instance_uid,
-                    entry.received_ms,
-                    entry.order,
-                    _same(entry),
-                    manifest.created_ms,
-                    json.dumps(asdict(entry), ensure_ascii=False),
-                )
-                for entry in entries
+                (manifest.owner_id, entry.sop_instance_uid, entry.received_ms, entry.length)
+                for entry in intact
             ],
+        )
+
+    def add_record(
+        self, source: int, owner_id: int, entry: ManifestEntry, *, deleted: bool
+    ) -> None:
+        """Note a journal record; `source`, below zero, numbers its segment.
+
+        One with a reason was refused by the index and belongs into quarantine.
+        """
+        kind = "refused" if entry.reason else "record"
+        self._add(source, owner_id, kind, entry, "", 0, deleted=deleted)
+
+    def _add(
+        self,
+        source: int,
+        owner_id: int,
+        kind: str,
+        entry: ManifestEntry,
+        same: str,
+        created_ms: int,
+        *,
+        deleted: bool = False,
+    ) -> None:
+        row = (
+            source,
+            owner_id,
+            kind,
+            entry.sop_instance_uid,
+            entry.received_ms,
+            entry.order,
+            same,
+            created_ms,
+            int(deleted),
+            json.dumps(asdict(entry), ensure_ascii=False),
+        )
+        self._db.execute(
+            "INSERT INTO entry (source, owner_id, kind, uid, received_ms, rank, same, created_ms,"
+            " deleted, fields) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            row,
         )
 
     def choose(self) -> int:
@@ -149,7 +199,7 @@ class Ledger:
         return [PackNote(*row) for row in rows]
 
     def feed(self, limit: int) -> Iterator[list[tuple[int, int, ManifestEntry]]]:
-        """What is to be indexed, in the order of receiving: pack, owner and entry."""
+        """What is to be indexed, in the order of receiving: pack or segment, owner and entry."""
         cursor = self._db.execute(_FEED)
         while rows := cursor.fetchmany(limit):
             yield [(row[0], row[1], ManifestEntry(**json.loads(row[2]))) for row in rows]

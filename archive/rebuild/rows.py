@@ -206,18 +206,6 @@ async def without_metadata(session: AsyncSession) -> list[int]:
     return list((await session.scalars(chosen.order_by(series.c.id))).all())
 
 
-async def mixed_studies(session: AsyncSession, above: int) -> list[tuple[int, str]]:
-    """Studies with a higher row id that have instances in packs and in the journal."""
-    waits = exists().where(series.c.study_fk == study.c.id, series.c.unsettled > 0)
-    settled = exists().where(
-        series.c.study_fk == study.c.id, series.c.instances > series.c.unsettled
-    )
-    chosen = select(study.c.owner_id, study.c.study_instance_uid).where(
-        study.c.id > above, waits, settled
-    )
-    return [(row[0], row[1]) for row in await session.execute(chosen)]
-
-
 async def series_ids_of(
     session: AsyncSession, owner_id: int, study_uid: str, series_uids: Collection[str]
 ) -> list[int]:

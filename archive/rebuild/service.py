@@ -12,7 +12,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +30,8 @@ from archive.rebuild.domain import RebuildReport
 from archive.rebuild.feeding import BATCH, Feeder
 from archive.rebuild.ledger import Ledger
 from archive.rebuild.owners import ensure_owners
-from archive.receive.recovery import recover
+from archive.rebuild.segments import note_records, numbered, take_segments
+from archive.receive.taken import TakenSegment
 from archive.scrub.check import CheckedPack, check_metadata, check_pack, cut_short
 from archive.scrub.domain import DamagedFile
 from archive.settle.clock import now_ms
@@ -149,10 +150,14 @@ class _Rebuild:
             self._database, self._stores, self._settler, self.report
         )
         await self._list()
-        await self._note_packs(await load_deletions(self._database))
-        added = await self._feed()
-        recovered = await recover(self._settings, self._database)
-        self.report.records = recovered.records
+        deletions = await load_deletions(self._database)
+        with ExitStack() as held:
+            segments = await take_segments(self._settings, self._database, held)
+            await self._note_packs(deletions)
+            self.report.records = await asyncio.to_thread(
+                note_records, self._ledger, segments, deletions
+            )
+            added = await self._feed(segments)
         await self._renew(before, added)
         await self._metadata(before, added)
         await self._finish(before, decisions)
@@ -222,9 +227,10 @@ class _Rebuild:
                 self.report.damaged.append(lost)
             else:
                 wanted.append(entry)
-        self._ledger.add_pack(checked, wanted)
+        intact = [one for one in checked.manifest.entries if one.offset not in checked.bad]
+        self._ledger.add_pack(checked, wanted, intact)
 
-    async def _feed(self) -> set[tuple[int, str, str]]:
+    async def _feed(self, segments: Sequence[TakenSegment]) -> set[tuple[int, str, str]]:
         """Index what was noted; gives the series that got instances."""
         total = await asyncio.to_thread(self._ledger.choose)
         notes = await asyncio.to_thread(self._ledger.packs)
@@ -235,12 +241,16 @@ class _Rebuild:
         try:
             pack_ids = await self._register("pack", notes)
             for note, pack_id in zip(notes, pack_ids, strict=True):
-                feeder.add(note, pack_id)
+                feeder.add_pack(note, pack_id)
+            for number, segment in numbered(segments):
+                feeder.add_segment(number, segment)
             done = 0
             for batch in self._ledger.feed(BATCH):
                 await feeder.feed(batch)
                 done += len(batch)
                 self._progress(done, total, "indexed")
+            for segment in segments:
+                await segment.conclude(self._database, self._node, committer)
         finally:
             feeder.close()
             await committer.close()
@@ -263,15 +273,12 @@ class _Rebuild:
         return ids
 
     async def _renew(self, before: int, added: Collection[tuple[int, str, str]]) -> None:
-        """First values and contradictions of studies that were not fed in one go.
-
-        So it is where part of a study is still in the journal, and where a study was there before.
-        """
+        """First values and contradictions of studies that were there before and got more."""
+        studies: list[tuple[int, str]] = []
         async with self._database.session(_SCOPE) as session:
-            studies = set(await rows.mixed_studies(session, before))
             for part in _parts(sorted({one[:2] for one in added}) if before else []):
-                studies.update(await rows.older_studies(session, part, before))
-        for owner_id, uid in sorted(studies):
+                studies += await rows.older_studies(session, part, before)
+        for owner_id, uid in studies:
             detail = {"flagged": [uid]}
             made = Decision(owner_id, "", "", "", uid, "", "", detail, now_ms())
             await renew(self._database, self._stores, made)
