@@ -37,7 +37,8 @@ SPECIFIC_CHARACTER_SET = 0x00080005
 _NUMBERS = {
     "US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL": "f", "FD": "d",
 }  # fmt: skip
-_STRINGS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
+_WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+STRING_VRS = TEXT_VRS | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"}
 
 Identifier = dict[int, Any]
 
@@ -76,9 +77,27 @@ def encode(json_dataset: Mapping[str, Any], *, implicit: bool, charset: str) -> 
     return _Encoder(implicit, UTF8).dataset(json_dataset)
 
 
+def encode_element(
+    tag: int, attribute: Mapping[str, Any], encoding: Encoding, charset: str
+) -> bytes:
+    """Encode one element, header and value, as it stands in a data set of that `encoding`.
+
+    Raises `Invalid('charset.not_encodable')` for text that `charset` does not have, and
+    `Invalid('dataset.not_encodable', tag=…)` for a value that does not fit its VR.
+    """
+    return _Encoder(not encoding.explicit, charset, little=encoding.little).element(tag, attribute)
+
+
+def text_of(attribute: Mapping[str, Any]) -> str:
+    """The values of a text attribute in DICOM JSON, joined by the backslash."""
+    vr = attribute.get("vr") or ""
+    return "\\".join(_as_text(value, vr) for value in attribute.get("Value") or ())
+
+
 class _Encoder:
-    def __init__(self, implicit: bool, charset: str) -> None:
+    def __init__(self, implicit: bool, charset: str, *, little: bool = True) -> None:
         self._implicit = implicit
+        self._order = "<" if little else ">"
         self._charset = "\\".join(normalise(charset))
 
     def dataset(self, json_dataset: Mapping[str, Any]) -> bytes:
@@ -86,6 +105,9 @@ class _Encoder:
         if self._charset:
             elements[SPECIFIC_CHARACTER_SET] = {"vr": "CS", "Value": [self._charset]}
         return b"".join(self._element(tag, elements[tag], 0) for tag in sorted(elements))
+
+    def element(self, tag: int, attribute: Mapping[str, Any]) -> bytes:
+        return self._element(tag, attribute, 0)
 
     def _element(self, tag: int, element: Mapping[str, Any], depth: int) -> bytes:
         vr = element.get("vr") or vr_of(tag)
@@ -100,15 +122,15 @@ class _Encoder:
         return self._header(tag, vr, value)
 
     def _header(self, tag: int, vr: str, value: bytes) -> bytes:
-        group, element = tag >> 16, tag & 0xFFFF
+        group, element, order = tag >> 16, tag & 0xFFFF, self._order
         if self._implicit:
-            return struct.pack("<HHI", group, element, len(value)) + value
+            return struct.pack(order + "HHI", group, element, len(value)) + value
         code = vr.encode("ascii")
         if code not in LONG_VRS and len(value) > 0xFFFE:
             code = b"UN"  # PS3.5 6.2.2: a value too long for the 16-bit length of its VR
         if code in LONG_VRS:
-            return struct.pack("<HH2sHI", group, element, code, 0, len(value)) + value
-        return struct.pack("<HH2sH", group, element, code, len(value)) + value
+            return struct.pack(order + "HH2sHI", group, element, code, 0, len(value)) + value
+        return struct.pack(order + "HH2sH", group, element, code, len(value)) + value
 
     def _items(self, tag: int, items: Sequence[Mapping[str, Any] | None], depth: int) -> bytes:
         if depth >= MAX_DEPTH:
@@ -119,27 +141,38 @@ class _Encoder:
             content = b"".join(
                 self._element(inner, elements[inner], depth + 1) for inner in sorted(elements)
             )
-            out.append(struct.pack("<HHI", ITEM >> 16, ITEM & 0xFFFF, len(content)) + content)
+            head = struct.pack(self._order + "HHI", ITEM >> 16, ITEM & 0xFFFF, len(content))
+            out.append(head + content)
         return b"".join(out)
 
     def _value(self, element: Mapping[str, Any], vr: str) -> bytes:
         if "InlineBinary" in element:
-            return base64.b64decode(element["InlineBinary"] or "", validate=True)
+            raw = base64.b64decode(element["InlineBinary"] or "", validate=True)
+            return raw if self._order == "<" else _swapped(raw, vr)
         if "BulkDataURI" in element:
             raise ValueError("bulk data is not at hand")
         values = element.get("Value") or ()
         number = _NUMBERS.get(vr)
         if number is not None:
             convert: Callable[[Any], Any] = float if number in "fd" else int
-            return struct.pack(f"<{len(values)}{number}", *map(convert, values))
+            return struct.pack(f"{self._order}{len(values)}{number}", *map(convert, values))
         if vr == "AT":
             tags = (int(value, 16) for value in values)
-            return b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in tags)
-        if vr not in _STRINGS:
+            return b"".join(
+                struct.pack(self._order + "HH", tag >> 16, tag & 0xFFFF) for tag in tags
+            )
+        if vr not in STRING_VRS:
             if values:
                 raise ValueError("binary values come as InlineBinary")
             return b""
         return encode_text("\\".join(_as_text(value, vr) for value in values), self._charset, vr)
+
+
+def _swapped(raw: bytes, vr: str) -> bytes:
+    """Binary values of DICOM JSON, which are little endian, in big endian words."""
+    size = _WORD_BYTES.get(vr, 1)
+    words = (raw[at : at + size] for at in range(0, len(raw), size))
+    return b"".join(word[::-1] for word in words)
 
 
 def _sorted(json_dataset: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
@@ -284,7 +317,7 @@ class _Reader:
             words = struct.unpack(f"{order}{2 * count}H", raw[: 4 * count])
             pairs = zip(words[::2], words[1::2], strict=True)
             return "\\".join(f"{group:04X}{element:04X}" for group, element in pairs)
-        if vr not in _STRINGS:
+        if vr not in STRING_VRS:
             return ""
         text = decode_text(raw, charset.split("\\"), vr).text
         if vr in ("LT", "ST", "UT", "UR"):

@@ -40,8 +40,8 @@ def splice(
         yield from _spliced(parts, transfer_syntax_uid, edits, budget)
 
 
-class _Marker(Walker):
-    """Notes where each top-level element begins."""
+class Marker(Walker):
+    """Notes where each top-level element begins, as (offset, tag)."""
 
     def __init__(self, transfer_syntax_uid: str, budget: Budget) -> None:
         super().__init__(transfer_syntax_uid, budget)
@@ -53,11 +53,19 @@ class _Marker(Walker):
         return None
 
 
-class _Cutter:
-    """Passes bytes on, element by element, with the edits in their places."""
+class Splicer:
+    """Passes the bytes of a data set (not deflated) on, with the edits in their places.
 
-    def __init__(self, marker: _Marker, edits: Mapping[int, bytes | None]) -> None:
-        self._marker = marker
+    For bytes that come piece by piece; see `splice` for what edits are and what is raised.
+    """
+
+    def __init__(
+        self,
+        transfer_syntax_uid: str,
+        edits: Mapping[int, bytes | None],
+        budget: Budget = WHOLE_BUDGET,
+    ) -> None:
+        self._marker = Marker(transfer_syntax_uid, budget)
         self._edits = edits
         self._pending = deque(sorted(edits))
         self._groups = {tag >> 16 << 16 for tag in edits}
@@ -116,10 +124,10 @@ def _spliced(
     edits: Mapping[int, bytes | None],
     budget: Budget,
 ) -> Iterator[bytes]:
-    cutter = _Cutter(_Marker(transfer_syntax_uid, budget), edits)
+    splicer = Splicer(transfer_syntax_uid, edits, budget)
     for part in parts:
-        yield from filter(None, cutter.feed(part))
-    yield from filter(None, cutter.finish())
+        yield from filter(None, splicer.feed(part))
+    yield from filter(None, splicer.finish())
 
 
 def _deflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
