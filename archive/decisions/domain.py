@@ -8,9 +8,23 @@ from typing import Any
 
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
 from kernel.errors import Invalid
+from kernel.i18n.catalog import marked
 
 DELETE = "delete"
+CORRECT = "correct"
+REJECT, RESTORE = "reject", "restore"
+HOLD, RELEASE = "hold", "release"
+CHOOSE = "choose"
+MERGE, UNMERGE = "merge", "unmerge"
 LOG_FORMAT = 1
+
+# IHE IOCM, DICOM PS3.16 CID 7011: why an object is rejected.
+REJECTION_CODES = {
+    "113001": marked("Rejected for Quality Reasons"),
+    "113037": marked("Rejected for Patient Safety Reasons"),
+    "113038": marked("Incorrect Modality Worklist Entry"),
+    "113039": marked("Data Retention Policy Expired"),
+}
 
 Ref = StudyRef | SeriesRef | InstanceRef
 
@@ -19,11 +33,18 @@ Ref = StudyRef | SeriesRef | InstanceRef
 class Decision:
     """What `actor` decided at `decided_ms`, and why.
 
-    It is about a study, a series of it or an instance of that; the UIDs below its level are ''. A
-    deletion covers what was received up to `decided_ms`. `detail` holds its ``id`` and says how it
-    went: ``state`` open or closed, ``instances`` deleted, the study's ``overlay_version`` (None:
-    the study went), and in ``also`` the SOP Instance UIDs of deleted versions that name another
-    study or series themselves.
+    It is about a study, a series of it or an instance of that; the UIDs below its level are ''. One
+    about a patient (merge, unmerge) names no study. `detail` holds its ``id`` and how far it got
+    (``state`` open or closed, the study's ``overlay_version`` afterwards), and by kind:
+
+    delete    covers what was received up to `decided_ms`: ``instances`` deleted, ``gone`` true
+              where the study went with them, ``series`` that went, and in ``also`` the SOP Instance
+              UIDs of deleted versions that name another study or series themselves
+    correct   ``attributes`` by tag in DICOM JSON; null gives an attribute back as it was received
+    reject    ``code``, one of `REJECTION_CODES`
+    choose    ``version`` shown from now on, [received_ms, bytes]; null is the first one
+    merge     ``patient`` and ``into``, each [Patient ID, issuer], and the ``attributes`` that all
+    unmerge   studies of the patient show; ``overlays``: the versions of these studies afterwards
     """
 
     owner_id: int

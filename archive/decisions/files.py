@@ -53,6 +53,18 @@ async def first(session: AsyncSession, where: ColumnElement[bool]) -> list[Store
     return [StoredFile(*row) for row in await session.execute(chosen)]
 
 
+async def shown(session: AsyncSession, instance_id: int) -> list[StoredFile]:
+    """The file that is shown of an instance: its chosen version, else the first one."""
+    chosen = await session.scalar(select(instance.c.version_fk).where(instance.c.id == instance_id))
+    if chosen is None:
+        found = await session.execute(_files(instance).where(instance.c.id == instance_id))
+    else:
+        found = await session.execute(
+            _files(instance_version).where(instance_version.c.id == chosen)
+        )
+    return [StoredFile(*row) for row in found][:1]
+
+
 async def of_study(
     session: AsyncSession, owner_id: int, study_id: int, study_uid: str
 ) -> list[StoredFile]:

@@ -118,7 +118,8 @@ async def remove(
     await _remove_instances(session, made, going)
     await _recount_series(session, list(touched), now_ms)
     await renew_shared(session, made.owner_id, study_id, list(touched.values()))
-    await _recount_study(session, study_id)
+    detail["series"] = sorted({*detail["series"], *await _gone(session, touched)})
+    detail["gone"] |= await _recount_study(session, study_id)
     await _retire(session, packs, now_ms)
     await rows.note(session, decision_id, detail)
     return len(ids)
@@ -137,6 +138,13 @@ async def _touched(session: AsyncSession, going: ColumnElement[bool]) -> dict[in
         .order_by(series.c.id)
     )
     return {row[0]: row[1] for row in await session.execute(chosen)}
+
+
+async def _gone(session: AsyncSession, touched: dict[int, str]) -> set[str]:
+    """The UIDs of those series that are not there any more."""
+    there = await session.scalars(select(series.c.id).where(series.c.id.in_(touched)))
+    left = set(there.all())
+    return {uid for series_id, uid in touched.items() if series_id not in left}
 
 
 async def _packs(session: AsyncSession, going: ColumnElement[bool]) -> list[int]:
@@ -170,6 +178,8 @@ async def _detail(
         "id": made.detail["id"],
         "state": "open",
         "also": sorted(also),
+        "gone": made.detail.get("gone", False),
+        "series": made.detail.get("series", []),
         "instances": made.detail.get("instances", 0),
         "flagged": sorted(flagged),
         "patients": sorted(patients),
@@ -244,8 +254,11 @@ async def _recount_series(session: AsyncSession, series_ids: list[int], now_ms: 
     await session.execute(update(series).where(series.c.id.in_(series_ids)).values(counted))
 
 
-async def _recount_study(session: AsyncSession, study_id: int) -> None:
-    """Renew the times of the study; it goes when it is empty, and with its last one the patient."""
+async def _recount_study(session: AsyncSession, study_id: int) -> bool:
+    """Renew the times of the study; it goes when it is empty, and with its last one the patient.
+
+    Returns whether it went.
+    """
     names = await names_of(session, study_id)
     patient_id = await session.scalar(select(study.c.patient_fk).where(study.c.id == study_id))
     if await session.scalar(select(exists().where(series.c.study_fk == study_id))):
@@ -264,11 +277,12 @@ async def _recount_study(session: AsyncSession, study_id: int) -> None:
                 overlay_version=study.c.overlay_version + 1,
             )
         )
-        return
+        return False
     await session.execute(delete(mismatch).where(mismatch.c.study_fk == study_id))
     await session.execute(delete(study).where(study.c.id == study_id))
     await drop_patient(session, int(patient_id or 0))
     await drop_names(session, names)
+    return True
 
 
 async def drop_patient(session: AsyncSession, patient_id: int) -> None:

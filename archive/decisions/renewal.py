@@ -1,4 +1,4 @@
-"""After a deletion: first values and contradictions are those of what is left.
+"""After a decision: first values and contradictions are those of what is left, corrected.
 
 The stored files are read outside any transaction; what they say is written only if the study did
 not change meanwhile.
@@ -16,22 +16,30 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.decisions import files
-from archive.decisions.domain import Decision
+from archive.decisions.domain import CHOOSE, CORRECT, Decision
 from archive.decisions.files import StoredFile
 from archive.decisions.names import drop_names, names_of
+from archive.decisions.overlay import Overlay, Place
 from archive.decisions.removal import drop_patient, series_of
-from archive.decisions.rows import attempt, owner_scope
+from archive.decisions.rows import attempt, overlay_of, owner_scope
+from archive.decisions.showing import named
 from archive.index.arrival import Arrival
-from archive.index.levels import Levels, series_values
+from archive.index.corrected import corrected
+from archive.index.levels import Levels, instance_values, series_values
 from archive.index.mismatch import SERIES_IN_TWO_STUDIES
 from archive.index.steps import Call, Memory, Steps
-from archive.index.tables import mismatch, patient, series, study
+from archive.index.tables import instance, mismatch, patient, series, study
 from archive.settle.clock import now_ms
 from archive.store.service import Stores
 from kernel.db.database import Database
 
 _TRIES = 5
 _log = structlog.get_logger(__name__)
+
+
+# What is read: ("study", 0), ("series", its row id), ("instance", its row id), ("flags", 0).
+Wanted = tuple[str, int]
+FLAGS: Wanted = ("flags", 0)
 
 
 @dataclass(slots=True)
@@ -41,8 +49,11 @@ class _Study:
     id: int
     uid: str
     stamp: tuple[Any, ...]
-    files: dict[str | int, list[StoredFile]] = field(default_factory=dict)
-    read: dict[str | int, list[tuple[StoredFile, Arrival]]] = field(default_factory=dict)
+    overlay: Overlay
+    instances: dict[int, Place] = field(default_factory=dict)
+    series: dict[int, str] = field(default_factory=dict)
+    files: dict[Wanted, list[StoredFile]] = field(default_factory=dict)
+    read: dict[Wanted, list[tuple[StoredFile, Arrival]]] = field(default_factory=dict)
 
 
 async def renew(database: Database, stores: Stores, made: Decision) -> None:
@@ -61,7 +72,7 @@ async def renew(database: Database, stores: Stores, made: Decision) -> None:
         else:
             _log.warning("study_not_renewed", study_instance_uid=uid)
     for patient_id in sorted(patients):
-        await _renew_patient(database, stores, made.owner_id, patient_id)
+        await renew_patient(database, stores, made.owner_id, patient_id)
 
 
 async def _renew_study(
@@ -95,14 +106,42 @@ async def _look(
     study_id = await session.scalar(select(study.c.id).where(*where))
     if study_id is None:
         return None
-    found = _Study(study_id, uid, await _stamp(session, study_id, lock=False))
+    stamp = await _stamp(session, study_id, lock=False)
+    overlay = await overlay_of(session, made.owner_id, uid)
+    found = _Study(study_id, uid, stamp, overlay)
     if values:
-        found.files["study"] = await files.first(session, series.c.study_fk == study_id)
-        for series_id in await series_of(session, study_id, made):
-            found.files[series_id] = await files.first(session, series.c.id == series_id)
+        found.files["study", 0] = await files.first(session, series.c.study_fk == study_id)
+        found.series = await _series(session, study_id, made)
+        for series_id in found.series:
+            found.files["series", series_id] = await files.first(session, series.c.id == series_id)
+        found.instances = await _instances(session, found, made)
+        for instance_id in found.instances:
+            found.files["instance", instance_id] = await files.shown(session, instance_id)
     if flags:
-        found.files["flags"] = await files.of_study(session, made.owner_id, study_id, uid)
+        found.files[FLAGS] = await files.of_study(session, made.owner_id, study_id, uid)
     return found
+
+
+async def _series(session: AsyncSession, study_id: int, made: Decision) -> dict[int, str]:
+    """The series whose first values a decision may change, with their UIDs."""
+    if made.kind in (CORRECT, CHOOSE) and (made.sop_instance_uid or not made.series_instance_uid):
+        return {}
+    ids = await series_of(session, study_id, made)
+    chosen = select(series.c.id, series.c.series_instance_uid).where(series.c.id.in_(ids))
+    return {row[0]: row[1] for row in await session.execute(chosen.order_by(series.c.id))}
+
+
+async def _instances(session: AsyncSession, found: _Study, made: Decision) -> dict[int, Place]:
+    """The instances whose values on the row come from elsewhere than the first file received."""
+    places = {place for part in (found.overlay.corrections, found.overlay.chosen) for place in part}
+    if made.kind in (CORRECT, CHOOSE):
+        places = {(made.series_instance_uid, made.sop_instance_uid)}
+    ids = {}
+    for place in sorted(one for one in places if one[1]):
+        row_id = await session.scalar(named(found.id, place))
+        if row_id is not None:
+            ids[row_id] = place
+    return ids
 
 
 async def _stamp(session: AsyncSession, study_id: int, *, lock: bool) -> tuple[Any, ...]:
@@ -114,22 +153,30 @@ async def _stamp(session: AsyncSession, study_id: int, *, lock: bool) -> tuple[A
 
 
 async def _write_values(session: AsyncSession, found: _Study) -> set[int]:
-    """Set the first values of the study and of its series; the patients it was and is of."""
+    """Set the values of the study, its series and instances; the patients it was and is of."""
     names = await names_of(session, found.id)
     patients = {found.stamp[2]}
-    for name, read in found.read.items():
-        if name == "flags" or not read:
+    for (what, row_id), read in found.read.items():
+        if not read:
             continue
         arrivals = [arrival for _, arrival in read]
-        if name == "study":
-            steps = Levels(arrivals, Memory(), now_ms()).study_values(arrivals[0])
+        if what == "study":
+            changes = found.overlay.changes("", "")
+            steps = Levels(arrivals, Memory(), now_ms()).study_values(arrivals[0], changes)
             values = await run(session, steps)
             patients.add(values["patient_fk"])
+            if found.overlay.corrections:
+                values["corrected"] = 1
             values["overlay_version"] = study.c.overlay_version + 1  # who remembers the old ones?
             await session.execute(update(study).where(study.c.id == found.id).values(values))
-        else:
-            values = series_values(arrivals[0])
-            await session.execute(update(series).where(series.c.id == name).values(values))
+        elif what == "series":
+            changes = found.overlay.corrections.get((found.series[row_id], ""), {})
+            values = series_values(arrivals[0], changes)
+            await session.execute(update(series).where(series.c.id == row_id).values(values))
+        elif what == "instance":
+            changes = found.overlay.corrections.get(found.instances[row_id], {})
+            values = instance_values(corrected(arrivals[0], changes))
+            await session.execute(update(instance).where(instance.c.id == row_id).values(values))
     await drop_names(session, names)
     return patients
 
@@ -144,9 +191,9 @@ async def _write_flags(session: AsyncSession, found: _Study) -> None:
             mismatch.c.study_fk == found.id, mismatch.c.kind != SERIES_IN_TWO_STUDIES
         )
     )
-    levels = Levels([arrival for _, arrival in found.read["flags"]], Memory(), now_ms())
+    levels = Levels([arrival for _, arrival in found.read[FLAGS]], Memory(), now_ms())
     begun = set()
-    for file, arrival in found.read["flags"]:
+    for file, arrival in found.read[FLAGS]:
         uid = arrival.series_instance_uid
         if not file.version:
             begun.add(uid)
@@ -154,20 +201,19 @@ async def _write_flags(session: AsyncSession, found: _Study) -> None:
             await run(session, levels.context(arrival))
 
 
-async def _renew_patient(
-    database: Database, stores: Stores, owner_id: int, patient_id: int
-) -> None:
+async def renew_patient(database: Database, stores: Stores, owner_id: int, patient_id: int) -> None:
     """Set a patient's values to those of the first instance of the first study left."""
     scope = owner_scope(owner_id, "renew")
     async with database.session(scope) as session:
         chosen = (
-            select(study.c.id)
+            select(study.c.id, study.c.study_instance_uid)
             .where(study.c.patient_fk == patient_id)
             .order_by(study.c.first_received_ms, study.c.id)
             .limit(1)
         )
-        study_id = await session.scalar(chosen)
-        listed = await files.first(session, series.c.study_fk == study_id) if study_id else []
+        row = (await session.execute(chosen)).first()
+        listed = await files.first(session, series.c.study_fk == row[0]) if row else []
+        overlay = await overlay_of(session, owner_id, row[1]) if row else Overlay()
     read = await asyncio.to_thread(files.read, stores, owner_id, listed)
     arrivals = [arrival for _, arrival in read]
 
@@ -177,8 +223,9 @@ async def _renew_patient(
         if before is None:
             return
         if arrivals:
-            steps = Levels(arrivals, Memory(), now_ms()).patient_values(arrivals[0])
-            values = await run(session, steps)
+            levels = Levels(arrivals, Memory(), now_ms())
+            first = await run(session, levels.shown(arrivals[0], overlay.changes("", "")))
+            values = await run(session, levels.patient_values(first))
             await session.execute(update(patient).where(patient.c.id == patient_id).values(values))
         await drop_patient(session, patient_id)
         await drop_names(session, {before})

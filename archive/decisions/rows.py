@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.decisions.domain import Decision
+from archive.decisions.overlay import Overlay, fold
 from archive.index.tables import decision
 from kernel.db.database import Database
 from kernel.scope import Actor, Scope
@@ -65,6 +66,21 @@ async def load(session: AsyncSession, decision_id: int, *, lock: bool = False) -
     return decision_of((await session.execute(chosen)).one())
 
 
+async def of_study(session: AsyncSession, owner_id: int, study_uid: str) -> list[Decision]:
+    """The decisions about a study in the order of deciding; '': those about patients."""
+    chosen = (
+        select(*_FIELDS)
+        .where(decision.c.owner_id == owner_id, decision.c.study_instance_uid == study_uid)
+        .order_by(decision.c.decided_ms, decision.c.id)
+    )
+    return [decision_of(row) for row in await session.execute(chosen)]
+
+
+async def overlay_of(session: AsyncSession, owner_id: int, study_uid: str) -> Overlay:
+    """What the decisions about a study add up to."""
+    return fold(await of_study(session, owner_id, study_uid))
+
+
 async def unlogged(session: AsyncSession, limit: int) -> list[tuple[int, Decision]]:
     """Decisions that no log object holds yet, oldest first, with their row ids."""
     chosen = (
@@ -96,6 +112,12 @@ async def note(session: AsyncSession, decision_id: int, detail: dict[str, Any]) 
 def dumps(detail: dict[str, Any]) -> str:
     """`detail` as the column holds it."""
     return json.dumps(detail, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def loads(text: str) -> dict[str, Any]:
+    """The opposite of `dumps`."""
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def decision_of(row: Row[Any] | tuple[Any, ...]) -> Decision:

@@ -14,6 +14,7 @@ from typing import Any
 
 from archive.index import statements as sql
 from archive.index.arrival import Arrival
+from archive.index.corrected import NOTHING, Attributes, corrected
 from archive.index.mismatch import SERIES_IN_TWO_STUDIES, Mismatch, contradictions
 from archive.index.steps import Call, Memory, SeriesContext, Stale, Steps, insert_or_select
 from archive.index.values import PATIENT_TAGS, SERIES_TAGS, json_attributes
@@ -155,8 +156,12 @@ class Levels:
             yield from self.emit(STUDY_REGISTERED, registered, first)
         return rows[0][0], 0, True
 
-    def study_values(self, first: Arrival) -> Steps:
-        """The columns that a study has from its first instance; its patient is made where new."""
+    def study_values(self, received: Arrival, changes: Attributes = NOTHING) -> Steps:
+        """The columns that a study has from its first instance; its patient is made where new.
+
+        `changes` are corrections of the whole study.
+        """
+        first = yield from self.shown(received, changes)
         name_id = yield from self._name(first.text(0x00100010))
         patient_fk = yield from self._patient(first)
         return {
@@ -169,7 +174,28 @@ class Levels:
             "study_id": first.text(0x00200010),
             "description": first.text(0x00081030),
             "attrs": first.study_attributes(),
+            "first_attrs": None if first is received else received.study_attributes(),
+            "corrected": int(first is not received),
         }
+
+    def shown(self, first: Arrival, changes: Attributes = NOTHING) -> Steps:
+        """An instance as its patient and its study are shown: with the corrections of the study,
+        then under the patient that its own one was merged into.
+        """
+        first = corrected(first, changes)
+        merged = NOTHING
+        key = {
+            "owner_id": first.origin.owner_id,
+            "issuer": first.text(0x00100021),
+            "patient_id": first.text(0x00100020),
+        }
+        while key["patient_id"]:
+            rows = yield Call(sql.MERGED_SELECT, key)
+            if not rows:
+                break
+            key["issuer"], key["patient_id"], attrs = rows[0]
+            merged = json.loads(attrs)
+        return corrected(first, merged)
 
     def _series(self, arrival: Arrival, study_id: int, overlay_version: int) -> Steps:
         owner_id = arrival.origin.owner_id
@@ -270,8 +296,9 @@ class Levels:
         return rows[0][0]
 
 
-def series_values(first: Arrival) -> dict[str, Any]:
-    """The columns that a series has from its first instance."""
+def series_values(received: Arrival, changes: Attributes = NOTHING) -> dict[str, Any]:
+    """The columns that a series has from its first instance; `changes` are its corrections."""
+    first = corrected(received, changes)
     return {
         "modality": first.text(0x00080060),
         "series_number": first.number(0x00200011),
@@ -280,6 +307,19 @@ def series_values(first: Arrival) -> dict[str, Any]:
         "pps_date": first.date(0x00400244),
         "pps_time": first.time(0x00400245),
         "attrs": first.series_attributes(),
+        "first_attrs": None if first is received else received.series_attributes(),
+    }
+
+
+def instance_values(arrival: Arrival) -> dict[str, Any]:
+    """The columns that an instance has from its own elements."""
+    frames = arrival.number(0x00280008)
+    return {
+        "instance_number": arrival.number(0x00200013),
+        "frames": frames if frames is not None and 0 < frames < 2**31 else 1,
+        "rows": arrival.number(0x00280010),
+        "columns": arrival.number(0x00280011),
+        "bits_allocated": arrival.number(0x00280100),
     }
 
 

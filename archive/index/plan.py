@@ -8,7 +8,7 @@ from typing import Any
 
 from archive.index import statements as sql
 from archive.index.arrival import Arrival
-from archive.index.levels import Levels
+from archive.index.levels import Levels, instance_values
 from archive.index.steps import Call, Instances, Memory, SeriesContext, Stale, Steps
 from archive.journal.domain import Outcome
 from archive.journal.segment import Segment
@@ -130,18 +130,13 @@ class BatchPlan:
         """The instance row in the order of `INSTANCE_COLUMNS`."""
         sop_class_id = yield from self._levels.code(arrival.sop_class_uid)
         transfer_syntax_id = yield from self._levels.code(arrival.transfer_syntax_uid)
-        frames = arrival.number(0x00280008)
         return (
             arrival.origin.owner_id,
             context.series_id,
             arrival.sop_instance_uid,
             sop_class_id,
             transfer_syntax_id,
-            arrival.number(0x00200013),
-            frames if frames is not None and 0 < frames < 2**31 else 1,
-            arrival.number(0x00280010),
-            arrival.number(0x00280011),
-            arrival.number(0x00280100),
+            *instance_values(arrival).values(),
             self.packs[arrival.segment.key],
             arrival.byte_offset,
             arrival.byte_length,

@@ -35,20 +35,25 @@ PATIENT_SELECT = _sql(
     " AND issuer = :issuer AND unidentified = :unidentified"
 )
 
+MERGED_SELECT = _sql(
+    "SELECT into_issuer, into_patient_id, attrs FROM merged_patient"
+    " WHERE owner_id = :owner_id AND patient_id = :patient_id AND issuer = :issuer"
+)
+
 STUDY_INSERT = _sql(
     "INSERT INTO study (owner_id, patient_fk, study_instance_uid, name_id, referring_name_id,"
-    " study_date, study_time, accession_number, study_id, description, attrs,"
-    " first_received_ms, last_received_ms)"
+    " study_date, study_time, accession_number, study_id, description, attrs, first_attrs,"
+    " corrected, first_received_ms, last_received_ms)"
     " VALUES (:owner_id, :patient_fk, :study_instance_uid, :name_id, :referring_name_id,"
     " :study_date, :study_time, :accession_number, :study_id, :description, :attrs,"
-    " :received_ms, :received_ms) ON CONFLICT DO NOTHING RETURNING id"
+    " :first_attrs, :corrected, :received_ms, :received_ms) ON CONFLICT DO NOTHING RETURNING id"
 )
 STUDY_SELECT = _sql(
     "SELECT id, overlay_version FROM study"
     " WHERE owner_id = :owner_id AND study_instance_uid = :study_instance_uid"
 )
 STUDY_OVERLAY = _sql("SELECT overlay_version FROM study WHERE id = :id")
-STUDY_ATTRS = _sql("SELECT attrs FROM study WHERE id = :id")
+STUDY_ATTRS = _sql("SELECT coalesce(first_attrs, attrs) FROM study WHERE id = :id")
 STUDY_TOUCH = _sql(
     "UPDATE study SET settled_ms = 0,"
     " first_received_ms ="
@@ -61,15 +66,16 @@ STUDY_TOUCH = _sql(
 
 SERIES_INSERT = _sql(
     "INSERT INTO series (owner_id, study_fk, series_instance_uid, modality, series_number,"
-    " description, body_part, pps_date, pps_time, attrs)"
+    " description, body_part, pps_date, pps_time, attrs, first_attrs)"
     " VALUES (:owner_id, :study_fk, :series_instance_uid, :modality, :series_number,"
-    " :description, :body_part, :pps_date, :pps_time, :attrs) ON CONFLICT DO NOTHING RETURNING id"
+    " :description, :body_part, :pps_date, :pps_time, :attrs, :first_attrs)"
+    " ON CONFLICT DO NOTHING RETURNING id"
 )
 SERIES_SELECT = _sql(
     "SELECT id FROM series"
     " WHERE study_fk = :study_fk AND series_instance_uid = :series_instance_uid"
 )
-SERIES_ATTRS = _sql("SELECT attrs FROM series WHERE id = :id")
+SERIES_ATTRS = _sql("SELECT coalesce(first_attrs, attrs) FROM series WHERE id = :id")
 SERIES_ELSEWHERE = _sql(
     "SELECT t.study_instance_uid FROM series s JOIN study t ON t.id = s.study_fk"
     " WHERE s.owner_id = :owner_id AND s.series_instance_uid = :series_instance_uid"

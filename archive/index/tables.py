@@ -17,6 +17,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     String,
     Table,
     UniqueConstraint,
@@ -43,6 +44,10 @@ def _text(name: str) -> Column[str]:
 
 def _number(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default=text("0"))
+
+
+def _flag(name: str, comment: str) -> Column[int]:
+    return Column(name, SmallInteger, nullable=False, server_default=text("0"), comment=comment)
 
 
 uid_code = Table(
@@ -101,6 +106,22 @@ patient = Table(
     sqlite_autoincrement=True,
 )
 
+merged_patient = Table(
+    "merged_patient",
+    metadata,
+    _id(),
+    _owner(),
+    _text("issuer"),
+    _text("patient_id"),
+    _text("into_issuer"),
+    _text("into_patient_id"),
+    Column("attrs", String, nullable=False, comment="what all studies say of the patient then"),
+    _number("decided_ms"),
+    UniqueConstraint("owner_id", "patient_id", "issuer"),
+    Index("ix_merged_patient_into", "owner_id", "into_patient_id", "into_issuer"),
+    comment="patients whose studies answer under another one, by decisions",
+)
+
 study = Table(
     "study",
     metadata,
@@ -116,11 +137,15 @@ study = Table(
     _text("study_id"),
     _text("description"),
     Column("attrs", String, nullable=False, comment="DICOM JSON of the first values received"),
+    Column("first_attrs", String, comment="as received, where corrected"),
     _number("first_received_ms"),
     _number("last_received_ms"),
     _number("settled_ms"),
     _number("settlements"),
     _number("overlay_version"),
+    _flag("corrected", "1: some element of some instance goes out changed"),
+    _flag("rejected", "2: the whole study, 1: something in it"),
+    _flag("chosen", "1: another version than the first is shown of some instance"),
     UniqueConstraint("owner_id", "study_instance_uid"),
     Index("ix_study_owner_date", "owner_id", "study_date", "id"),
     Index("ix_study_owner_accession", "owner_id", "accession_number"),
@@ -150,6 +175,8 @@ series = Table(
     _text("pps_date"),
     _text("pps_time"),
     Column("attrs", String, nullable=False),
+    Column("first_attrs", String, comment="as received, where corrected"),
+    _flag("rejected", "1: hidden by a decision about the series"),
     _number("instances"),
     _number("bytes"),
     _number("unsettled"),
@@ -188,9 +215,17 @@ instance = Table(
     Column("byte_length", BigInteger, nullable=False),
     Column("batch_id", BigInteger, nullable=False, comment="the commit batch's event"),
     _number("received_ms"),
+    _flag("rejected", "1: hidden by a decision about the instance"),
+    Column("version_fk", Id, comment="the version that is shown instead of this first one"),
     UniqueConstraint("owner_id", "sop_instance_uid"),
     Index("ix_instance_series", "series_fk", "instance_number"),
     Index("ix_instance_pack", "pack_id"),
+    Index(
+        "ix_instance_rejected",
+        "series_fk",
+        sqlite_where=text("rejected = 1"),
+        postgresql_where=text("rejected = 1"),
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -111,6 +111,16 @@ def text_of(tag: int, raw: bytes | None, charsets: Sequence[str]) -> str:
     return text.strip("\0 ") if vr != "LT" else text.rstrip("\0 ")
 
 
+def in_utf8(values: dict[int, bytes], charsets: Sequence[str]) -> dict[int, bytes]:
+    """The same elements, their text in UTF-8."""
+    return {
+        tag: text_of(tag, raw, charsets).encode("utf-8", "surrogatepass")
+        if VR.get(tag) in _CHARSET_VRS
+        else raw
+        for tag, raw in values.items()
+    }
+
+
 def number_of(tag: int, raw: bytes | None, *, little_endian: bool) -> int | None:
     """The first value of an IS or US element; None where absent or not a 63-bit integer."""
     if not raw:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     true,
 )
 
+from archive.index.shown import visible
 from archive.index.tables import (
     instance,
     name_gram,
@@ -147,7 +148,9 @@ def _below(key: Key, found: Condition, level: Level) -> Condition | None:
     if level == "STUDY" and key.level == "SERIES":
         return Condition(
             ("below", found.shape),
-            lambda: exists().where(series.c.study_fk == study.c.id, found.clause()),
+            lambda: exists().where(
+                series.c.study_fk == study.c.id, visible("SERIES"), found.clause()
+            ),
             found.params,
         )
     if level in ("STUDY", "SERIES") and key.level == "IMAGE":
@@ -155,13 +158,15 @@ def _below(key: Key, found: Condition, level: Level) -> Condition | None:
         if level == "SERIES":
             return Condition(
                 ("below", found.shape),
-                lambda: exists().where(instance.c.series_fk == series.c.id, found.clause()),
+                lambda: exists().where(
+                    instance.c.series_fk == series.c.id, visible("IMAGE"), found.clause()
+                ),
                 found.params,
             )
         return Condition(
             ("below", found.shape),
             lambda: exists(select(1).select_from(instance.join(series))).where(
-                above, found.clause()
+                above, visible("IMAGE"), found.clause()
             ),
             found.params,
         )
@@ -172,7 +177,7 @@ def _modalities(tag: int, values: list[str], prefix: str, dialect: DialectName) 
     found = _text(tag, series.c.modality, values, prefix, dialect)
     return Condition(
         found.shape,
-        lambda: exists().where(series.c.study_fk == study.c.id, found.clause()),
+        lambda: exists().where(series.c.study_fk == study.c.id, visible("SERIES"), found.clause()),
         found.params,
     )
 
@@ -191,8 +196,12 @@ def _sop_classes(tag: int, values: list[str], prefix: str, level: Level) -> Cond
             chosen = select(_sop_class.c.id).where(found.clause())
             return instance.c.sop_class_id.in_(chosen)
         if level == "SERIES":
-            return inside().where(instance.c.series_fk == series.c.id, found.clause())  # type: ignore[no-any-return]
-        return inside().where(series.c.study_fk == study.c.id, found.clause())  # type: ignore[no-any-return]
+            return inside().where(  # type: ignore[no-any-return]
+                instance.c.series_fk == series.c.id, visible("IMAGE"), found.clause()
+            )
+        return inside().where(  # type: ignore[no-any-return]
+            series.c.study_fk == study.c.id, visible("IMAGE"), found.clause()
+        )
 
     return None if level == "PATIENT" else Condition((found.shape, level), clause, found.params)
 

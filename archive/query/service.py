@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select, tuple_
 
-from archive.index.tables import instance, patient, series, study, uid_code
+from archive.index.shown import primary, shown_instances, visible
+from archive.index.tables import instance, instance_version, patient, series, study, uid_code
 from archive.query.conditions import (
     NOT_KEYS,
     Condition,
@@ -45,20 +46,20 @@ _ORDER: dict[Level, tuple[ColumnElement[Any], ...]] = {
 _NEWEST_FIRST = frozenset({"STUDY"})
 
 _SERIES_OF_STUDIES = Statement(
-    select(series.c.study_fk, series.c.modality, series.c.instances, series.c.unsettled).where(
-        among(series.c.study_fk, "ids")
-    )
+    select(series.c.study_fk, series.c.modality, shown_instances(), series.c.unsettled)
+    .join(study, study.c.id == series.c.study_fk)
+    .where(among(series.c.study_fk, "ids"), visible("SERIES"))
 )
 _STUDIES_OF_PATIENTS = Statement(
     select(
         study.c.patient_fk,
         study.c.id,
         func.count(series.c.id),
-        func.coalesce(func.sum(series.c.instances), 0),
+        func.coalesce(func.sum(shown_instances()), 0),
         study.c.last_received_ms,
     )
-    .outerjoin(series, series.c.study_fk == study.c.id)
-    .where(among(study.c.patient_fk, "ids"))
+    .join(series, series.c.study_fk == study.c.id)
+    .where(among(study.c.patient_fk, "ids"), visible("SERIES"))
     .group_by(study.c.patient_fk, study.c.id, study.c.last_received_ms)
 )
 
@@ -124,6 +125,7 @@ class Catalog:
         found = self._statements.get(shape)
         if found is None:
             clauses = [one.clause() for one in conditions]
+            clauses.append(visible(query.level))
             if not everyone:
                 clauses.append(among(_owner(query.level), "owners"))
             if query.after is not None:
@@ -199,7 +201,7 @@ def _select(level: Level) -> Select[Any]:
     columns: tuple[Any, ...] = (
         study.c.attrs,
         series.c.attrs,
-        series.c.instances,
+        shown_instances(),
         series.c.unsettled,
         series.c.last_received_ms,
     )
@@ -228,8 +230,9 @@ def _select(level: Level) -> Select[Any]:
         .join(series, series.c.id == instance.c.series_fk)
         .join(study, study.c.id == series.c.study_fk)
         .join(patient, patient.c.id == study.c.patient_fk)
-        .join(_class_code, _class_code.c.id == instance.c.sop_class_id)
-        .join(_syntax_code, _syntax_code.c.id == instance.c.transfer_syntax_id)
+        .outerjoin(instance_version, instance_version.c.id == instance.c.version_fk)
+        .join(_class_code, _class_code.c.id == primary("sop_class_id"))
+        .join(_syntax_code, _syntax_code.c.id == primary("transfer_syntax_id"))
     )
 
 

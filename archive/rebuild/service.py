@@ -25,7 +25,7 @@ from archive.index.commit import open_committer
 from archive.index.deletions import Deletions, load_deletions
 from archive.journal.node import node_id
 from archive.rebuild import rows
-from archive.rebuild.decided import overlays_after, restore_decisions
+from archive.rebuild.decided import overlays_after, restore_decisions, restore_overlays
 from archive.rebuild.domain import RebuildReport
 from archive.rebuild.feeding import BATCH, Feeder
 from archive.rebuild.ledger import Ledger
@@ -146,9 +146,7 @@ class _Rebuild:
 
     async def run(self, before: int) -> None:
         """Everything, in order."""
-        decisions = await restore_decisions(
-            self._database, self._stores, self._settler, self.report
-        )
+        restored = await restore_decisions(self._database, self._stores, self._settler, self.report)
         await self._list()
         deletions = await load_deletions(self._database)
         with ExitStack() as held:
@@ -159,8 +157,9 @@ class _Rebuild:
             )
             added = await self._feed(segments)
         await self._renew(before, added)
+        await restore_overlays(self._database, self._stores, before, restored)
         await self._metadata(before, added)
-        await self._finish(before, decisions)
+        await self._finish(before, restored.every)
 
     async def _list(self) -> None:
         """List the store first: an object gets its row before it gets its key."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -12,7 +12,9 @@ class StoredInstance:
     """What an instance is and where its Part 10 file lies.
 
     `byte_offset` and `byte_length` are in bytes within the pack; `frames` counts from 1 and is 1
-    for an object without frames; `rows` and `columns` are None where it has no pixels.
+    for an object without frames; `rows` and `columns` are None where it has no pixels. `version_id`
+    tells of another version than the first. `overlay_version` goes up with every decision about its
+    study; where `corrected`, elements may go out changed, so that the length is another one.
     """
 
     id: int
@@ -29,6 +31,20 @@ class StoredInstance:
     pack_id: int
     byte_offset: int
     byte_length: int
+    version_id: int | None = None
+    overlay_version: int = 0
+    corrected: int = 0
+
+    @property
+    def etag(self) -> str:
+        """Changes whenever what is served of it does."""
+        version = f"-{self.version_id}" if self.version_id else ""
+        return f"{self.id}-{self.byte_length}-{self.overlay_version}{version}"
+
+    @property
+    def as_received(self) -> StoredInstance:
+        """The same without corrections: the stored bytes."""
+        return replace(self, corrected=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
-"""Reading back: instances, frames and metadata, as they were received.
+"""Reading back: instances, frames and metadata, as they were received or as decisions correct them.
 
-Every look-up takes a `Scope`; what lies outside it is not found. An instance that moved while it
+Metadata objects describe the bytes as they are stored; corrections are put in while reading. Every
+look-up takes a `Scope`; what lies outside it is not found. An instance that moved while it
 was being read (its segment settled and went) is resolved once more. What is not settled yet and
 lies in the journal of another node is read from there.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 from archive.nodes.peers import Peers, unreachable
 from archive.retrieve import statements as sql
+from archive.retrieve.corrected import Corrections, corrected_stream
 from archive.retrieve.domain import FrameLayout, SeriesMetadata, StoredInstance
 from archive.settle.metadata import InstanceMetadata, describe, split_metadata, unpack_metadata
 from archive.store.service import JOURNAL, Stores, open_stores
@@ -35,6 +37,7 @@ class Reader:
         self._peers = peers
         self._statements: dict[tuple[str, bool], Statement] = {}
         self._places: dict[int, tuple[str, str, str]] = {}
+        self._corrections = Corrections(database)
 
     @classmethod
     async def open(cls, settings: Settings, database: Database) -> Reader:
@@ -122,7 +125,7 @@ class Reader:
     async def read(
         self, instance: StoredInstance, start: int = 0, length: int | None = None
     ) -> bytes:
-        """`length` bytes from `start` of the instance's Part 10 file, or all the rest.
+        """`length` bytes from `start` of the instance's stored Part 10 file, or all the rest.
 
         Raises `Unavailable` where a store, or the node that has them, does not answer.
         """
@@ -135,15 +138,47 @@ class Reader:
             pack_id, offset = await self._place_now(instance, failure)
             return await self._read_at(pack_id, offset + start, wanted)
 
-    async def stream(
+    async def stored(
         self, instance: StoredInstance, chunk_bytes: int = 1 << 20
     ) -> AsyncIterator[bytes]:
-        """The instance's Part 10 file in pieces of at most `chunk_bytes`."""
+        """The instance's Part 10 file as it is stored, in pieces of at most `chunk_bytes`."""
         for start in range(0, instance.byte_length, chunk_bytes):
             yield await self.read(instance, start, min(chunk_bytes, instance.byte_length - start))
 
-    async def series_metadata(self, scope: Scope, ref: SeriesRef) -> SeriesMetadata:
-        """The metadata of a series: one object read once it is settled."""
+    async def stream(
+        self, instance: StoredInstance, chunk_bytes: int = 1 << 20
+    ) -> AsyncIterator[bytes]:
+        """The instance's Part 10 file as it goes out, in pieces.
+
+        Where it is `corrected`, the corrected elements are put in on the way; the first piece holds
+        the file meta information whole. Raises `Invalid('dataset.unreadable')` where the elements
+        before the pixel data cannot be read.
+        """
+        pieces = self.stored(instance, chunk_bytes)
+        if instance.corrected:
+            pieces = corrected_stream(pieces, instance, await self._corrections.of(instance))
+        async for piece in pieces:
+            yield piece
+
+    async def content(self, instance: StoredInstance) -> bytes:
+        """All of what `stream` gives."""
+        if not instance.corrected:
+            return await self.read(instance)
+        return b"".join([piece async for piece in self.stream(instance)])
+
+    async def correct(self, instance: StoredInstance, dataset: Mapping[str, Any]) -> dict[str, Any]:
+        """DICOM JSON of what is stored of an instance, corrected."""
+        if not instance.corrected:
+            return dict(dataset)
+        return (await self._corrections.of(instance)).of_json(dataset)
+
+    async def series_metadata(
+        self, scope: Scope, ref: SeriesRef, *, original: bool = False
+    ) -> SeriesMetadata:
+        """The metadata of a series: one object read once it is settled and nothing was decided.
+
+        `original` is without corrections.
+        """
         where = {
             "study": ref.study.study_instance_uid,
             "series": ref.series_instance_uid,
@@ -151,26 +186,35 @@ class Reader:
         rows = await self._fetch("series_state", scope, where)
         if not rows:
             raise NotFound("series.not_found", "there is no such series")
-        series_id, metadata_pack_id, unsettled, version, overlay, last_ms, live = rows[0]
-        if len(rows) == 1 and not unsettled and metadata_pack_id is not None and live is not None:
+        series_id, metadata_pack_id, unsettled, version, overlay, last_ms, live = rows[0][:7]
+        corrected, decided = rows[0][7:]
+        plain = not decided and (original or not corrected)
+        whole = not unsettled and metadata_pack_id is not None and live is not None
+        shown = "original" if original else overlay
+        if len(rows) == 1 and whole and plain:
             raw = await self._read_whole(metadata_pack_id)
             packed, _ = split_metadata(raw)
             return SeriesMetadata(
                 packed,
                 lambda: json.loads(gzip.decompress(packed)),
-                f"{series_id}-{version}-{overlay}",
+                f"{series_id}-{version}-{shown}",
             )
-        described = await self._describe_all(await self.find(scope, ref), rows)
-        return SeriesMetadata(
-            None,
-            lambda: [one.dataset for one in described],
-            f"{series_id}-{version}-{overlay}-{last_ms}-{len(described)}",
-        )
+        instances = await self.find(scope, ref)
+        described = await self._describe_all(instances, rows)
+        datasets = [
+            one.dataset if original else await self.correct(instance, one.dataset)
+            for instance, one in zip(instances, described, strict=True)
+        ]
+        etag = f"{series_id}-{version}-{shown}-{overlay}-{last_ms}-{len(described)}"
+        return SeriesMetadata(None, lambda: datasets, etag)
 
-    async def instance_metadata(self, scope: Scope, ref: InstanceRef) -> dict[str, Any]:
-        """The DICOM JSON of one instance."""
+    async def instance_metadata(
+        self, scope: Scope, ref: InstanceRef, *, original: bool = False
+    ) -> dict[str, Any]:
+        """The DICOM JSON of one instance; `original` is without corrections."""
         (instance, *_) = await self.find(scope, ref)
-        return (await self._described(instance)).dataset
+        dataset = (await self._described(instance)).dataset
+        return dataset if original else await self.correct(instance, dataset)
 
     async def frame_table(self, instance: StoredInstance) -> FrameLayout:
         """Where the frames of `instance` lie.
@@ -183,6 +227,8 @@ class Reader:
         return FrameLayout(described.frames)
 
     async def _described(self, instance: StoredInstance) -> InstanceMetadata:
+        if instance.version_id is not None:  # metadata objects describe the first version
+            return await self._describe(instance)
         scope = Scope.system("describe")
         where = {
             "study": instance.study_instance_uid,
@@ -198,7 +244,11 @@ class Reader:
         self, instances: Sequence[StoredInstance], rows: Sequence[tuple[Any, ...]]
     ) -> list[InstanceMetadata]:
         known = {one.sop_instance_uid: one for one in await self._settled(rows)}
-        return [known.get(one.sop_instance_uid) or await self._describe(one) for one in instances]
+        return [
+            (known.get(one.sop_instance_uid) if one.version_id is None else None)
+            or await self._describe(one)
+            for one in instances
+        ]
 
     async def _settled(self, rows: Sequence[tuple[Any, ...]]) -> list[InstanceMetadata]:
         """What the metadata object of a series says, where there is just one such series."""

@@ -6,7 +6,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, select, true
 
-from archive.index.tables import instance, pack, pack_copy, patient, series, study, uid_code
+from archive.index.shown import primary, visible
+from archive.index.tables import (
+    instance,
+    instance_version,
+    pack,
+    pack_copy,
+    patient,
+    series,
+    study,
+    uid_code,
+)
 from kernel.db.statement import Statement, among
 
 _class_code = uid_code.alias("class_code")
@@ -24,9 +34,12 @@ INSTANCE_FIELDS = (
     instance.c.frames,
     instance.c.rows,
     instance.c.columns,
-    instance.c.pack_id,
-    instance.c.byte_offset,
-    instance.c.byte_length,
+    primary("pack_id"),
+    primary("byte_offset"),
+    primary("byte_length"),
+    instance.c.version_fk,
+    study.c.overlay_version,
+    study.c.corrected,
 )
 
 
@@ -35,8 +48,10 @@ def _instances() -> Select[Any]:
         select(*INSTANCE_FIELDS)
         .join(series, series.c.id == instance.c.series_fk)
         .join(study, study.c.id == series.c.study_fk)
-        .join(_class_code, _class_code.c.id == instance.c.sop_class_id)
-        .join(_syntax_code, _syntax_code.c.id == instance.c.transfer_syntax_id)
+        .outerjoin(instance_version, instance_version.c.id == instance.c.version_fk)
+        .join(_class_code, _class_code.c.id == primary("sop_class_id"))
+        .join(_syntax_code, _syntax_code.c.id == primary("transfer_syntax_id"))
+        .where(visible("IMAGE"))
     )
 
 
@@ -133,9 +148,10 @@ PLACE = Statement(
     .order_by(pack_copy.c.store)
 )
 PLACE_NOW = Statement(
-    select(instance.c.pack_id, instance.c.byte_offset, instance.c.byte_length).where(
-        instance.c.id == bindparam("id")
-    )
+    select(primary("pack_id"), primary("byte_offset"), primary("byte_length"))
+    .select_from(instance)
+    .outerjoin(instance_version, instance_version.c.id == instance.c.version_fk)
+    .where(instance.c.id == bindparam("id"))
 )
 
 
@@ -150,6 +166,8 @@ def series_state(*, all_owners: bool) -> Statement:
             study.c.overlay_version,
             series.c.last_received_ms,
             pack.c.bytes,
+            study.c.corrected,
+            study.c.rejected + study.c.chosen,
         )
         .join(study, study.c.id == series.c.study_fk)
         .outerjoin(pack, and_(pack.c.id == series.c.metadata_pack_id, pack.c.state == "live"))
@@ -157,5 +175,6 @@ def series_state(*, all_owners: bool) -> Statement:
             study.c.study_instance_uid == bindparam("study"),
             series.c.series_instance_uid == bindparam("series"),
             _owned(study.c.owner_id, all_owners=all_owners),
+            visible("SERIES"),
         )
     )

@@ -71,11 +71,11 @@ class Outgoing:
             context = self._contexts.get((instance.sop_class_uid, syntax))
             if context is not None and self._converter.can(instance, syntax):
                 try:
-                    whole = await self._reader.read(instance)
+                    whole = await self._reader.content(instance)
                     data = await self._converter.convert(whole, instance, syntax)
                 except AppError:
                     continue
-                return await self._exchange(context, instance, len(data), _one(data))
+                return await self._exchange(context, instance, _one(data))
         return None
 
     async def _as_stored(self, context: Context, instance: StoredInstance) -> int | None:
@@ -86,14 +86,12 @@ class Outgoing:
             except (AppError, StopAsyncIteration):
                 return None
             offset = head.dataset_offset if head is not None else 0
-            total = instance.byte_length - offset
-            rest = _joined(first[offset:], chunks)
-            return await self._exchange(context, instance, total, rest)
+            return await self._exchange(context, instance, _joined(first[offset:], chunks))
 
     async def _exchange(
-        self, context: Context, instance: StoredInstance, total: int, chunks: AsyncIterator[bytes]
+        self, context: Context, instance: StoredInstance, chunks: AsyncIterator[bytes]
     ) -> int:
-        """A C-STORE-RQ, its ``total`` bytes of data set, and the response."""
+        """A C-STORE-RQ, its data set, and the response."""
         self._next_id = self._next_id % 0xFFFF + 1
         answered = self._expect(self._next_id)
         command = store_request(
@@ -106,12 +104,8 @@ class Outgoing:
         association.send(message(context.id, command, None, self._size + 6))
         try:
             async with asyncio.timeout(self._answer_s) as limit:
-                left = total
-                async for chunk in chunks:
-                    left -= len(chunk)
-                    if not chunk and left:
-                        continue
-                    for piece in self._pieces(context.id, chunk, last=not left):
+                async for chunk, last in _told(chunks):
+                    for piece in self._pieces(context.id, chunk, last=last):
                         association.send(piece)
                         await association.drain()
                     limit.reschedule(asyncio.get_running_loop().time() + self._answer_s)
@@ -134,6 +128,19 @@ class Outgoing:
 
 async def _one(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+async def _told(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, bool]]:
+    """Each chunk that is not empty, and whether it is the last; one at least.
+
+    How many bytes there will be is not known before: a correction changes the length.
+    """
+    held = b""
+    async for chunk in chunks:
+        if held and chunk:
+            yield held, False
+        held = chunk or held
+    yield held, True
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

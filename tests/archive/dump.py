@@ -29,6 +29,7 @@ INDEX = (
     tables.person_name,
     tables.name_gram,
     tables.patient,
+    tables.merged_patient,
     tables.study,
     tables.series,
     tables.instance,
@@ -111,6 +112,7 @@ def _names(raw: Mapping[str, Rows]) -> dict[str, Callable[[Any], str]]:
         "study_fk": words("study", "owner_id", "study_instance_uid"),
         "series_fk": words("series", "study_fk", "series_instance_uid"),
         "instance_fk": words("instance", "owner_id", "sop_instance_uid"),
+        "version_fk": words("instance_version", "received_ms", "byte_length"),
         "pack_id": lambda pack_id: keys.get(pack_id, "-"),
         "metadata_pack_id": lambda pack_id: keys.get(pack_id, "-"),
     }

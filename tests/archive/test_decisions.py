@@ -14,7 +14,7 @@ from archive.decisions import rows
 from archive.decisions.domain import DELETE, Decision
 from archive.decisions.log import read_log
 from archive.decisions.removal import remove
-from archive.decisions.service import Deleted, delete, finish_decisions
+from archive.decisions.service import Decided, delete, finish_decisions
 from archive.index.tables import (
     decision,
     instance,
@@ -64,7 +64,7 @@ async def count(archive: Archive, table: Table) -> int:
         return int(await session.scalar(select(func.count()).select_from(table)) or 0)
 
 
-async def drop(archive: Archive, ref: StudyRef | SeriesRef | InstanceRef) -> Deleted:
+async def drop(archive: Archive, ref: StudyRef | SeriesRef | InstanceRef) -> Decided:
     return await delete(
         archive.database,
         archive.stores,

@@ -14,11 +14,15 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
+from archive.decisions.desk import Desk
+from archive.decisions.domain import CORRECT
 from archive.journal.domain import Identity, Outcome
+from dataset.correction import attribute_of
+from dataset.refs import StudyRef
 from gateway.dimse import command as dimse
 from gateway.upper_layer.pdu import Role
 from tests.archive.material import ORIGIN, Made, encode, make, uid
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import SYSTEM, Gateway
 from tests.gateway.peer import (
     CT,
     ELE,
@@ -390,3 +394,38 @@ async def test_asker_that_takes_small_pdus_gets_small_pdus(gateway: Gateway) -> 
     assert longest == 500
     assert data == made.data
     await peer.close()
+
+
+async def corrected(gateway: Gateway) -> None:
+    desk = await Desk.open(gateway.settings, gateway.database)
+    name = attribute_of(0x00100010, "Li^Wei=李^伟")
+    ref = StudyRef.parse(uid(1))
+    detail = {"attributes": {"00100010": name}}
+    await desk.decide(SYSTEM, CORRECT, ref, actor="dr.li", reason="typo", detail=detail)
+
+
+async def test_move_and_get_send_what_a_decision_corrected(gateway: Gateway) -> None:
+    made = [as_sent(make(number=n, side=900)) for n in (1, 2)]
+    await put(gateway, made)
+    await corrected(gateway)
+    with storage_scp([(CT, [ELE])]) as dest:
+        await gateway.add_ae("DEST", dest.port)
+        assert counts(await (await Mover.begin(gateway, STUDY_1)).end()) == (2, 0, 0)
+    final, got = await get(gateway, [(CT, ELE)])
+    assert counts(final) == (2, 0, 0)
+    for _, name, _, before in made:
+        assert got[name] == (ELE, dest.data[name])
+        ds = read_dataset(DicomBytesIO(dest.data[name]), False, True)
+        assert str(ds.PatientName) == "Li^Wei=李^伟"
+        told = ds.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]
+        assert str(told.PatientName) == "Yang^XiuYing=杨^秀英"
+        assert ds.PixelData == read_dataset(DicomBytesIO(before), False, True).PixelData
+
+
+async def test_what_is_converted_on_the_way_is_corrected_too(gateway: Gateway) -> None:
+    data, pixels = rle(1)
+    await put(gateway, [(CT, uid(1, 1, 1), RLE, data)])
+    await corrected(gateway)
+    _, got = await get(gateway, [(CT, ELE)])
+    ds = read_dataset(DicomBytesIO(got[uid(1, 1, 1)][1]), False, True)
+    assert (str(ds.PatientName), ds.PixelData) == ("Li^Wei=李^伟", pixels)
