@@ -5,6 +5,22 @@ from __future__ import annotations
 from aiohttp import web
 
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
+from kernel.errors import Invalid
+from kernel.web.guard import require_also
+
+
+async def wants_original(request: web.Request) -> bool:
+    """Whether the stored bytes are asked for, without corrections: `view=original`.
+
+    Raises `Invalid('view.unknown')` for another view, and Denied `access.*` for those who may not
+    see it.
+    """
+    view = request.query.get("view", "")
+    if view not in ("", "original"):
+        raise Invalid("view.unknown", "There is no view “{view}”.", view=view[:32])
+    if view:
+        await require_also(request, "archive.study.original")
+    return bool(view)
 
 
 def accept_of(request: web.Request) -> str:

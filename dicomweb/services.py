@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from archive.decisions.service import Desk
 from archive.query.service import Catalog
 from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
@@ -13,6 +14,7 @@ from dicomweb.pixels.pool import CodecPool
 RECEIVER: web.AppKey[Receiver] = web.AppKey("dicomweb.receiver", Receiver)
 READER: web.AppKey[Reader] = web.AppKey("dicomweb.reader", Reader)
 CATALOG: web.AppKey[Catalog] = web.AppKey("dicomweb.catalog", Catalog)
+DESK: web.AppKey[Desk] = web.AppKey("dicomweb.desk", Desk)
 CODECS: web.AppKey[CodecPool] = web.AppKey("dicomweb.codecs", CodecPool)
 IMAGES: web.AppKey[Images] = web.AppKey("dicomweb.images", Images)
 

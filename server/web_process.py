@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from archive.decisions.service import Desk
 from archive.query.service import Catalog
 from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
@@ -65,12 +66,13 @@ async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
     reader = await Reader.open(settings, database)
     stack.push_async_callback(reader.close)
     catalog = await Catalog.open(database)
+    desk = await Desk.open(settings, database)
     trail = AuditTrail.open(settings)
     stack.callback(trail.close)
     app = make_app(settings)
     app[GUARD] = LoopbackGuard()
     app[AUDIT] = trail
-    dicomweb.setup(app, receiver=receiver, reader=reader, catalog=catalog)
+    dicomweb.setup(app, receiver=receiver, reader=reader, catalog=catalog, desk=desk)
     browse.setup(app)
     app[NAVIGATION].append(NavigationItem("/studies", marked("Studies"), "photo"))
     health.setup(app, settings, database)

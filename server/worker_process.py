@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from archive.decisions.service import finish_decisions
+from archive.decisions.service import Desk
 from archive.journal.spares import keep_spares
 from archive.receive.recovery import recover
 from archive.settle.service import Settler
@@ -44,7 +44,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
             keep_spares(settings),
             _repeat("recover", RECOVER_EVERY_S, lambda: recover(settings, database)),
             _repeat("compare", COMPARE_EVERY_S, lambda: compare_pending(database, stores)),
-            _repeat("decide", DECIDE_EVERY_S, lambda: finish_decisions(database, stores, settler)),
+            _repeat("decide", DECIDE_EVERY_S, Desk(database, stores, settler).finish),
             _repeat("sweep", SWEEP_EVERY_S, lambda: sweep(database, stores, settings.archive)),
         ]
         await stack.enter_async_context(beating(settings, "worker"))

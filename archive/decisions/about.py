@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.decisions import rows
-from archive.decisions.domain import Decision
+from archive.decisions.domain import Contradiction, KeptVersion, StudyState
 from archive.decisions.merges import key_in
-from archive.decisions.overlay import Overlay, fold
+from archive.decisions.overlay import fold
 from archive.index.tables import decision, instance, instance_version, mismatch, series, study
 from dataset.refs import StudyRef
 from kernel.db.database import Database
 from kernel.errors import NotFound
 from kernel.scope import Scope
-
-
-@dataclass(frozen=True, slots=True)
-class KeptVersion:
-    """A data set that came under the UID of an instance that was there; `relation` tells how it
-    differs from the first one, '' until it was compared.
-    """
-
-    series_instance_uid: str
-    sop_instance_uid: str
-    relation: str
-    source: str
-    received_ms: int
-    byte_length: int
-    chosen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """Instances of a study that do not agree, as `archive.index.mismatch` names it."""
-
-    kind: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    stored: str
-    received: str
-
-
-@dataclass(frozen=True, slots=True)
-class StudyState:
-    """A study of one owner; `present` is false where all of it was deleted.
-
-    `own_patient_id` is the Patient ID that the study itself names, where it is shown under another.
-    """
-
-    owner_id: int
-    present: bool
-    overlay: Overlay
-    decisions: list[Decision]
-    versions: list[KeptVersion]
-    contradictions: list[Contradiction]
-    own_patient_id: str
 
 
 async def about(database: Database, scope: Scope, ref: StudyRef) -> list[StudyState]:
@@ -88,13 +44,16 @@ async def _state(session: AsyncSession, owner_id: int, uid: str) -> StudyState:
     )
     row = (await session.execute(chosen)).first()
     if row is None:
-        return StudyState(owner_id, False, Overlay(), decided, [], [], "")
+        return StudyState(owner_id, False, None, {}, {}, decided, [], [], "")
     own = key_in(rows.loads(row[2])) if row[2] else key_in(rows.loads(row[1]))
     shown = key_in(rows.loads(row[1]))
+    overlay = fold(decided)
     return StudyState(
         owner_id,
         True,
-        fold(decided),
+        overlay.held,
+        overlay.corrections,
+        overlay.rejected,
         decided,
         await _versions(session, row[0]),
         await _contradictions(session, row[0]),

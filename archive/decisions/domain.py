@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
 from kernel.errors import Invalid
@@ -66,6 +66,59 @@ class Decision:
     def identity(self) -> tuple[int, str]:
         """What tells it from every other decision, however often it was logged."""
         return self.owner_id, str(self.detail.get("id", ""))
+
+
+class PatientKey(NamedTuple):
+    """A patient of one owner: Patient ID (0010,0020) and its issuer (0010,0021)."""
+
+    patient_id: str
+    issuer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVersion:
+    """A data set that came under the UID of an instance that was there; `relation` tells how it
+    differs from the first one, '' until it was compared.
+    """
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    relation: str
+    source: str
+    received_ms: int
+    byte_length: int
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Instances of a study that do not agree, as `archive.index.mismatch` names it."""
+
+    kind: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    stored: str
+    received: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyState:
+    """A study of one owner; `present` is false where all of it was deleted.
+
+    `own_patient_id` is the Patient ID that the study itself names, where it is shown under another.
+    Corrections (attributes in DICOM JSON) and rejections stand by series and SOP Instance UID, ''
+    and '' for the whole study.
+    """
+
+    owner_id: int
+    present: bool
+    held: Decision | None
+    corrections: dict[tuple[str, str], dict[str, Any]]
+    rejected: dict[tuple[str, str], Decision]
+    decisions: list[Decision]
+    versions: list[KeptVersion]
+    contradictions: list[Contradiction]
+    own_patient_id: str
 
 
 def uids_of(ref: Ref) -> tuple[str, str, str]:

@@ -9,16 +9,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from archive.decisions.domain import MERGE, UNMERGE, Decision
+from archive.decisions.domain import MERGE, UNMERGE, Decision, PatientKey
 from archive.decisions.rows import dumps
 from archive.index.tables import merged_patient
-
-
-class PatientKey(NamedTuple):
-    """A patient of one owner: Patient ID (0010,0020) and its issuer (0010,0021)."""
-
-    patient_id: str
-    issuer: str = ""
 
 
 class Merged(NamedTuple):

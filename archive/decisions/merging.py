@@ -14,9 +14,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.decisions import rows
-from archive.decisions.domain import CORRECT, MERGE, Decision
+from archive.decisions.domain import CORRECT, MERGE, Decision, PatientKey
 from archive.decisions.merges import (
-    PatientKey,
     end_of,
     key_in,
     merged_below,

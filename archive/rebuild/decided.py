@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from archive.decisions import rows
+from archive.decisions.deciding import complete
 from archive.decisions.domain import DELETE, MERGE, UNMERGE, Decision
 from archive.decisions.log import read_log
 from archive.decisions.merges import set_merges
 from archive.decisions.merging import renew_studies
 from archive.decisions.renewal import renew, renew_patient
-from archive.decisions.service import complete
 from archive.decisions.showing import show
 from archive.index.tables import decision, study
 from archive.rebuild.domain import RebuildReport

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import func, select
 
 from archive.decisions import rows
-from archive.decisions.merges import Merged, PatientKey, end_of, key_in
+from archive.decisions.domain import PatientKey
+from archive.decisions.merges import Merged, end_of, key_in
 from archive.decisions.overlay import Overlay
 from archive.index.tables import study
 from archive.retrieve.domain import StoredInstance

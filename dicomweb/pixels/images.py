@@ -1,6 +1,7 @@
 """The image side of a stored instance: its attributes and where its frames lie, remembered.
 
-A stored instance never changes, so what was read once of its head is kept for the next frame.
+What was read once of an instance's head is kept for the next frame: stored bytes never change, and
+with every decision about its study an instance has another entity tag.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -93,7 +94,7 @@ class Images:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._known: OrderedDict[tuple[int, int], Image] = OrderedDict()
+        self._known: OrderedDict[str, Image] = OrderedDict()
         self._pieces = 0
 
     async def describe(self, instance: StoredInstance) -> Image:
@@ -102,12 +103,15 @@ class Images:
         Raises:
             CannotDisplay: `pixels.none`, or why its frames cannot be told apart.
         """
-        key = (instance.id, instance.byte_length)
+        key = instance.etag
         image = self._known.get(key)
         if image is not None:
             self._known.move_to_end(key)
             return image
         image = await self._load(instance)
+        if instance.corrected:
+            attributes = await self._reader.correct(instance, image.attributes)
+            image = replace(image, attributes=attributes)
         self._remember(key, image)
         return image
 
@@ -173,7 +177,7 @@ class Images:
 
         return await asyncio.to_thread(inflate)
 
-    def _remember(self, key: tuple[int, int], image: Image) -> None:
+    def _remember(self, key: str, image: Image) -> None:
         self._known[key] = image
         self._pieces += len(image.frames)
         while len(self._known) > REMEMBERED or (

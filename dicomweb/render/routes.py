@@ -104,7 +104,7 @@ def _headers(
 ) -> dict[str, str]:
     """The tag names the stored bytes; the query string is part of the address already."""
     headers = {
-        "ETag": f'"r{instance.id}-{instance.byte_length}-{media_type[6:]}"',
+        "ETag": f'"r{instance.etag}-{media_type[6:]}"',
         "Cache-Control": "private, no-cache",
         "Vary": "Accept",
     }

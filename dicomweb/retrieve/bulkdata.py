@@ -66,7 +66,7 @@ async def read_value(reader: Reader, instance: StoredInstance, path: str) -> byt
     """
     if instance.byte_length > MAX_SEARCHED_BYTES:
         raise Invalid("bulkdata.too_large", "The instance is too large to look for single values.")
-    part10 = await reader.read(instance)
+    part10 = await reader.content(instance)
     value = await asyncio.to_thread(_value, part10, instance.transfer_syntax_uid, path)
     if value is None:
         raise NotFound("bulkdata.not_found", "There is no bulk data at {path}.", path=path[:100])

@@ -28,7 +28,7 @@ async def retrieve_frames(request: web.Request) -> web.StreamResponse:
     image = await request.app[IMAGES].describe(instance)
     offer, parts = frame_parts(request.app[IMAGES], request.app[CODECS], image, numbers, ranges)
     headers = {
-        "ETag": f'"f{instance.id}-{instance.byte_length}-{offer.transfer_syntax}"',
+        "ETag": f'"f{instance.etag}-{offer.transfer_syntax}"',
         "Cache-Control": "private, no-cache",
         "Vary": "Accept",
     }

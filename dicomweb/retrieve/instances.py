@@ -32,16 +32,17 @@ def plan(
 
 
 def instance_part(app: web.Application, instance: StoredInstance, offer: Offer) -> Part:
-    """One instance as a part: its Part 10 file as stored, or decoded to explicit little endian."""
+    """One instance as a part: its Part 10 file, corrected, in the stored transfer syntax or decoded
+    to explicit little endian.
+    """
     reader = app[READER]
     location = (
         f"/dicom-web/studies/{instance.study_instance_uid}"
         f"/series/{instance.series_instance_uid}/instances/{instance.sop_instance_uid}"
     )
     if offer.stored:
-        return Part(
-            offer.content_type(), lambda: reader.stream(instance), instance.byte_length, location
-        )
+        length = None if instance.corrected else instance.byte_length
+        return Part(offer.content_type(), lambda: reader.stream(instance), length, location)
 
     async def decoded() -> AsyncIterator[bytes]:
         async for chunk in explicit_little_endian(reader, app[CODECS], instance):

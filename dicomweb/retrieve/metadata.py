@@ -14,10 +14,9 @@ from typing import Any
 from aiohttp import web
 
 from archive.retrieve.domain import SeriesMetadata
-from archive.retrieve.service import Reader
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
 from dicomweb.media import DICOM_JSON, JSON, Offer, choose, parse_accept
-from dicomweb.requests import accept_of, accepts_gzip, etag_matches, ref_of
+from dicomweb.requests import accept_of, accepts_gzip, etag_matches, ref_of, wants_original
 from dicomweb.services import READER
 from kernel.scope import Scope
 from kernel.web.guard import requires, scope_of
@@ -27,25 +26,31 @@ OFFERS = (Offer(DICOM_JSON), Offer(JSON))
 
 @requires("archive.study.read")
 async def retrieve_metadata(request: web.Request) -> web.StreamResponse:
-    """GET /studies/{study}[/series/{series}[/instances/{instance}]]/metadata"""
+    """GET /studies/{study}[/series/{series}[/instances/{instance}]]/metadata
+
+    `view=original` is of what is stored, without corrections.
+    """
     offer = choose(parse_accept(accept_of(request)), OFFERS)
+    original = await wants_original(request)
     ref, scope, reader = ref_of(request), scope_of(request), request.app[READER]
     if isinstance(ref, InstanceRef):
-        return await _instance(request, reader, scope, ref, offer)
+        return await _instance(request, scope, ref, offer, original=original)
     if isinstance(ref, SeriesRef):
-        metadata = await reader.series_metadata(scope, ref)
+        metadata = await reader.series_metadata(scope, ref, original=original)
         return await _series(request, metadata, offer)
-    return await _study(request, reader, scope, ref, offer)
+    return await _study(request, scope, ref, offer, original=original)
 
 
 async def _instance(
-    request: web.Request, reader: Reader, scope: Scope, ref: InstanceRef, offer: Offer
+    request: web.Request, scope: Scope, ref: InstanceRef, offer: Offer, *, original: bool
 ) -> web.StreamResponse:
+    reader = request.app[READER]
     (instance, *_) = await reader.find(scope, ref)
-    headers = _headers(f"m{instance.id}-{instance.byte_length}", offer)
+    view = "-original" if original else ""
+    headers = _headers(f"m{instance.etag}{view}", offer)
     if etag_matches(request, headers["ETag"]):
         return web.Response(status=304, headers=headers)
-    dataset = await reader.instance_metadata(scope, ref)
+    dataset = await reader.instance_metadata(scope, ref, original=original)
     return web.Response(body=encode([dataset]), headers=headers)
 
 
@@ -64,12 +69,15 @@ async def _series(
 
 
 async def _study(
-    request: web.Request, reader: Reader, scope: Scope, ref: StudyRef, offer: Offer
+    request: web.Request, scope: Scope, ref: StudyRef, offer: Offer, *, original: bool
 ) -> web.StreamResponse:
     """The series' arrays, one after the other, as one array."""
+    reader = request.app[READER]
     instances = await reader.find(scope, ref)
     uids = dict.fromkeys(instance.series_instance_uid for instance in instances)
-    every = [await reader.series_metadata(scope, SeriesRef(ref, uid)) for uid in uids]
+    every = [
+        await reader.series_metadata(scope, SeriesRef(ref, uid), original=original) for uid in uids
+    ]
     digest = hashlib.sha256("|".join(one.etag for one in every).encode()).hexdigest()[:32]
     headers = _headers(digest, offer)
     if etag_matches(request, headers["ETag"]):

@@ -7,7 +7,7 @@ from aiohttp import web
 from dataset.refs import InstanceRef
 from dicomweb.answers import send_multipart, send_single
 from dicomweb.media import DICOM, parse_accept
-from dicomweb.requests import accept_of, etag_matches, ref_of
+from dicomweb.requests import accept_of, etag_matches, ref_of, wants_original
 from dicomweb.retrieve.bulkdata import retrieve_bulkdata
 from dicomweb.retrieve.frames import retrieve_frames
 from dicomweb.retrieve.instances import instance_part, plan
@@ -30,17 +30,24 @@ def setup(app: web.Application) -> None:
 
 @requires("archive.study.read")
 async def retrieve(request: web.Request) -> web.StreamResponse:
-    """GET /studies/{study}[/series/{series}[/instances/{instance}]]: the DICOM files."""
+    """GET /studies/{study}[/series/{series}[/instances/{instance}]]: the DICOM files.
+
+    `view=original` gives what is stored, without corrections.
+    """
     ranges = parse_accept(accept_of(request))
     ref = ref_of(request)
     single = isinstance(ref, InstanceRef)
+    original = await wants_original(request)
     found = await request.app[READER].find(scope_of(request), ref)
     instances = found[:1] if single else found
+    if original:
+        instances = [instance.as_received for instance in instances]
     planned = plan(ranges, instances, single=single)
     headers = {"Vary": "Accept"}
     if single:
         instance, offer = planned[0]
-        headers["ETag"] = f'"i{instance.id}-{instance.byte_length}-{offer.transfer_syntax}"'
+        view = "-original" if original else ""
+        headers["ETag"] = f'"i{instance.etag}-{offer.transfer_syntax}{view}"'
         headers["Cache-Control"] = "private, no-cache"
         if etag_matches(request, headers["ETag"]):
             return web.Response(status=304, headers=headers)

@@ -1,4 +1,4 @@
-"""A stored instance decoded to explicit little endian, in a codec worker (PS3.5 A.2)."""
+"""An instance decoded to explicit little endian, in a codec worker (PS3.5 A.2)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def explicit_little_endian(
     Raises:
         NotAcceptable: when the pixel data cannot be decoded; it can be had as stored.
     """
-    part10 = await reader.read(instance)
+    part10 = await reader.content(instance)
     head = parse_head(part10, final=True)
     if head is None:
         raise Invalid("part10.not_dicom", "The stored file has no head.")

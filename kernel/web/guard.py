@@ -26,6 +26,9 @@ PERMISSIONS: Mapping[str, str] = {
     "archive.study.read": marked("Open and download studies"),
     "archive.study.store": marked("Store studies"),
     "archive.study.delete": marked("Reject and delete studies"),
+    "archive.study.correct": marked("Correct studies and choose versions"),
+    "archive.study.hold": marked("Put studies under a legal hold"),
+    "archive.patient.merge": marked("Merge patients"),
     "archive.study.original": marked("See studies without corrections"),
     "archive.pack.read": marked("Read the journal as another node"),
     "gateway.ae.manage": marked("Manage DICOM nodes"),
@@ -81,6 +84,16 @@ def requires(permission: str, *, fold: bool = False) -> Callable[[Handler], Hand
 def permission_of(handler: object) -> str | None:
     """The permission a handler was given; None means that nobody thought of it."""
     return getattr(handler, "permission", None)
+
+
+async def require_also(request: web.Request, permission: str) -> None:
+    """Go on only for those who have this permission too: what they ask for depends on the request.
+
+    The scope is that of the permission from here on, and the audit line names it.
+    """
+    if permission not in PERMISSIONS:
+        raise ValueError(f"{permission} is not in kernel.web.guard.PERMISSIONS")
+    request[_SCOPE] = await _authorise(request, permission, fold=False)
 
 
 def scope_of(request: web.Request) -> Scope:

@@ -10,9 +10,17 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from sqlalchemy import select
 
-from archive.decisions.domain import CHOOSE, CORRECT, HOLD, REJECT, RELEASE, RESTORE, Ref
-from archive.decisions.merges import PatientKey
-from archive.decisions.service import Decided, decide, delete, merge
+from archive.decisions.deciding import Decided, decide, delete, merge
+from archive.decisions.domain import (
+    CHOOSE,
+    CORRECT,
+    HOLD,
+    REJECT,
+    RELEASE,
+    RESTORE,
+    PatientKey,
+    Ref,
+)
 from archive.index.tables import (
     instance,
     instance_version,

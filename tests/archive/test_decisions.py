@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Table, func, select, update
 
 from archive.decisions import rows
+from archive.decisions.deciding import Decided, delete, finish_decisions
 from archive.decisions.domain import DELETE, Decision
 from archive.decisions.log import read_log
 from archive.decisions.removal import remove
-from archive.decisions.service import Decided, delete, finish_decisions
 from archive.index.tables import (
     decision,
     instance,

@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import select
 
+from archive.decisions.deciding import delete
 from archive.decisions.domain import HOLD, REJECT
-from archive.decisions.service import delete
 from archive.index.tables import instance, pack, pack_copy
 from archive.journal.domain import Identity, Origin
 from archive.query.service import Catalog

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from archive.decisions.service import Desk
 from archive.query.service import Catalog
 from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
@@ -104,6 +105,11 @@ class Client:
         ) as response:
             return await _answer(response)
 
+    async def post(self, path: str, body: Any) -> Answer:
+        """POST JSON to an address of the server."""
+        async with self.session.post(self.root.replace("/dicom-web", path), json=body) as response:
+            return await _answer(response)
+
     async def settle(self) -> None:
         """Settle everything now."""
         while await self._settler.settle_due(everything=True):
@@ -130,6 +136,7 @@ async def client(settings: Settings, database: Database) -> AsyncIterator[Client
     stores = open_stores(settings)
     receiver = await Receiver.open(settings, database)
     guard = OpenGuard()
+    settler = Settler(settings, database, stores)
     app = make_app(settings)
     app[GUARD] = guard
     routes.setup(
@@ -137,6 +144,7 @@ async def client(settings: Settings, database: Database) -> AsyncIterator[Client
         receiver=receiver,
         reader=Reader(database, stores),
         catalog=Catalog(database),
+        desk=Desk(database, stores, settler),
         limits=Limits(workers=1),
     )
     browse.setup(app)
@@ -146,7 +154,6 @@ async def client(settings: Settings, database: Database) -> AsyncIterator[Client
     await site.start()
     host, port = runner.addresses[0][:2]
     async with aiohttp.ClientSession(auto_decompress=False) as session:
-        settler = Settler(settings, database, stores)
         yield Client(session, f"http://{host}:{port}/dicom-web", guard, settler)
     await runner.cleanup()
     await receiver.close()

@@ -14,8 +14,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
-from archive.decisions.desk import Desk
 from archive.decisions.domain import CORRECT
+from archive.decisions.service import Desk
 from archive.journal.domain import Identity, Outcome
 from dataset.correction import attribute_of
 from dataset.refs import StudyRef
