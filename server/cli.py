@@ -24,6 +24,7 @@ from kernel.settings import Settings, load
 
 if TYPE_CHECKING:
     from archive.scrub.domain import DamagedFile
+    from gateway.ae.domain import Ae
     from kernel.db.database import Database
     from server.importing import Summary
 
@@ -235,14 +236,20 @@ def ae() -> None:
 @click.argument("port", type=click.IntRange(1, 65535))
 @click.option("--owner", "owner_id", default=1, help="Institution that owns what it sends.")
 @click.option("--charset", default="", help="Character set of answers to it, as in (0008,0005).")
+@click.option(
+    "--same-uid",
+    default="first",
+    help="What is shown when it sends another data set under a known UID: first, last, or"
+    " last_same_patient (where the patient agrees). Both are kept.",
+)
 @_settings_options
-def add(where: Where, title: str, host: str, port: int, owner_id: int, charset: str) -> None:
+def add(where: Where, title: str, host: str, port: int, **more: Any) -> None:
     """Register the node TITLE at HOST PORT."""
     from gateway.ae.service import add_ae
 
     async def work(_: Settings, database: Database) -> None:
         async with database.session(_SCOPE, write=True) as session:
-            await add_ae(session, title, host, port, owner_id=owner_id, charset=charset)
+            await add_ae(session, title, host, port, **more)
 
     _with_database(where, work)
     click.echo(f"{title} is registered.")
@@ -254,16 +261,18 @@ def list_(where: Where) -> None:
     """List the registered nodes."""
     from gateway.ae.service import list_aes
 
-    async def work(_: Settings, database: Database) -> list[tuple[str, str, int, int, str]]:
+    async def work(_: Settings, database: Database) -> list[Ae]:
         async with database.session(_SCOPE) as session:
-            nodes = await list_aes(session)
-            return [(one.title, one.host, one.port, one.owner_id, one.charset) for one in nodes]
+            return await list_aes(session)
 
     nodes = _with_database(where, work)
     if not nodes:
         click.echo("No node is registered: yunying ae add TITLE HOST PORT")
-    for title, host, port, owner_id, charset in nodes:
-        click.echo(f"{title:16}  {host}:{port}  owner {owner_id}  {charset}".rstrip())
+    for one in nodes:
+        click.echo(
+            f"{one.title:16}  {one.host}:{one.port}  owner {one.owner_id}  same UID {one.same_uid}"
+            f"  {one.charset}".rstrip()
+        )
 
 
 @ae.command()

@@ -14,7 +14,8 @@ from archive.receive.recovery import recover
 from archive.settle.service import Settler
 from archive.settle.sweep import sweep
 from archive.store.service import open_stores
-from archive.versions.service import compare_pending
+from archive.versions.service import Policies, compare_pending
+from gateway.ae.service import AeDirectory
 from kernel.audit.intake import keep_taking_in
 from kernel.db.database import Database
 from kernel.errors import AppError
@@ -36,6 +37,8 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
         stack.push_async_callback(database.close)
         stores = open_stores(settings)
         settler = Settler(settings, database, stores)
+        desk = Desk(database, stores, settler)
+        policies = Policies(desk, AeDirectory(database).same_uid_of)
         parts: list[Awaitable[None]] = [
             settler.run(),
             Dispatcher(database).run(),
@@ -43,8 +46,10 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
             keep_taking_in(database),
             keep_spares(settings),
             _repeat("recover", RECOVER_EVERY_S, lambda: recover(settings, database)),
-            _repeat("compare", COMPARE_EVERY_S, lambda: compare_pending(database, stores)),
-            _repeat("decide", DECIDE_EVERY_S, Desk(database, stores, settler).finish),
+            _repeat(
+                "compare", COMPARE_EVERY_S, lambda: compare_pending(database, stores, policies)
+            ),
+            _repeat("decide", DECIDE_EVERY_S, desk.finish),
             _repeat("sweep", SWEEP_EVERY_S, lambda: sweep(database, stores, settings.archive)),
         ]
         await stack.enter_async_context(beating(settings, "worker"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from archive.versions.domain import POLICIES, SameUid
 from kernel.errors import Invalid
 
 AeState = Literal["active", "suspended"]
@@ -13,7 +14,9 @@ LOCAL_OWNER = 1
 
 @dataclass(frozen=True, slots=True)
 class Ae:
-    """A DICOM node. ``charset`` is the Specific Character Set its answers use, '' for none set."""
+    """A DICOM node. ``charset`` is the Specific Character Set its answers use, '' for none set;
+    ``same_uid`` says which data set is shown when it sends another one under a known UID.
+    """
 
     title: str
     host: str
@@ -21,6 +24,7 @@ class Ae:
     owner_id: int = LOCAL_OWNER
     charset: str = ""
     state: AeState = "active"
+    same_uid: SameUid = "first"
 
 
 def check_title(title: str) -> str:
@@ -37,6 +41,19 @@ def check_title(title: str) -> str:
             value=title,
         )
     return plain
+
+
+def check_same_uid(policy: str) -> SameUid:
+    """Raises ``Invalid`` ``ae.same_uid`` for a policy that there is not."""
+    for known in POLICIES:
+        if policy == known:
+            return known
+    raise Invalid(
+        "ae.same_uid",
+        "“{value}” is no policy for the same UID: {known}.",
+        value=policy,
+        known=", ".join(POLICIES),
+    )
 
 
 def check_address(host: str, port: int) -> None:

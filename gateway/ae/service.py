@@ -9,13 +9,22 @@ from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from gateway.ae.domain import LOCAL_OWNER, Ae, check_address, check_title
+from archive.versions.domain import SameUid
+from gateway.ae.domain import LOCAL_OWNER, Ae, check_address, check_same_uid, check_title
 from gateway.ae.tables import ae
 from kernel.db.database import Database
 from kernel.db.statement import Statement
 from kernel.errors import Conflict, NotFound
 
-_COLUMNS = (ae.c.title, ae.c.host, ae.c.port, ae.c.owner_id, ae.c.charset, ae.c.state)
+_COLUMNS = (
+    ae.c.title,
+    ae.c.host,
+    ae.c.port,
+    ae.c.owner_id,
+    ae.c.charset,
+    ae.c.state,
+    ae.c.same_uid,
+)
 _BY_TITLE = Statement(select(*_COLUMNS).where(ae.c.title == bindparam("title")))
 
 
@@ -37,6 +46,11 @@ class AeDirectory:
         rows = await self._database.fetch(_BY_TITLE, {"title": title})
         return Ae(*rows[0]) if rows else None
 
+    async def same_uid_of(self, owner_id: int, source: str) -> SameUid:
+        """The policy for what an owner's node sends under a known UID."""
+        found = await self.find(source)
+        return found.same_uid if found is not None and found.owner_id == owner_id else "first"
+
 
 async def add_ae(
     session: AsyncSession,
@@ -46,14 +60,22 @@ async def add_ae(
     *,
     owner_id: int = LOCAL_OWNER,
     charset: str = "",
+    same_uid: str = "first",
 ) -> Ae:
     """Register a node.
 
     Raises:
-        Invalid: ``ae.title`` or ``ae.address``.
+        Invalid: ``ae.title``, ``ae.address`` or ``ae.same_uid``.
         Conflict: ``ae.exists``.
     """
-    added = Ae(check_title(title), host.strip(), port, owner_id, charset.strip())
+    added = Ae(
+        check_title(title),
+        host.strip(),
+        port,
+        owner_id,
+        charset.strip(),
+        same_uid=check_same_uid(same_uid),
+    )
     check_address(added.host, port)
     values = {
         "title": added.title,
@@ -62,6 +84,7 @@ async def add_ae(
         "owner_id": owner_id,
         "charset": added.charset,
         "state": added.state,
+        "same_uid": added.same_uid,
         "created_at": datetime.now(UTC),
     }
     try:

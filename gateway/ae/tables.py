@@ -19,6 +19,7 @@ ae = Table(
     Column("charset", Text, nullable=False, server_default=""),
     Column("state", Text, nullable=False, server_default="active"),
     Column("created_at", UtcTime, nullable=False),
+    Column("same_uid", Text, nullable=False, server_default="first"),
     CheckConstraint("port BETWEEN 1 AND 65535", name="port"),
     CheckConstraint("state IN ('active', 'suspended')", name="state"),
 )

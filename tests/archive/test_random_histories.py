@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from archive.decisions.domain import CHOOSE, CORRECT, HOLD, REJECT, RELEASE, RESTORE, Ref
+from archive.decisions.service import Desk
 from archive.index.tables import (
     instance,
     instance_version,
@@ -20,7 +21,8 @@ from archive.index.tables import (
 )
 from archive.settle.clock import now_ms
 from archive.settle.quarantine import settle_quarantine
-from archive.versions.service import compare_pending
+from archive.versions.domain import POLICIES, SameUid
+from archive.versions.service import Policies, compare_pending
 from dataset.correction import attribute_of, tag_of
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
 from kernel.errors import Conflict, Invalid
@@ -189,9 +191,14 @@ async def settle_some(archive: Archive, chance: random.Random) -> None:
         await archive.settler.settle_series(series_id)
 
 
-async def compare(archive: Archive, _chance: random.Random) -> None:
-    """Compare what came again."""
-    await compare_pending(archive.database, archive.stores)
+async def compare(archive: Archive, chance: random.Random) -> None:
+    """Compare what came again, under some policy of its senders."""
+
+    async def of(_owner_id: int, _source: str) -> SameUid:
+        return chance.choice(POLICIES)
+
+    desk = Desk(archive.database, archive.stores, archive.settler)
+    await compare_pending(archive.database, archive.stores, Policies(desk, of))
 
 
 async def put_aside(archive: Archive, _chance: random.Random) -> None:

@@ -56,3 +56,16 @@ async def test_address_that_cannot_be_is_refused(database: Database, host: str, 
         with pytest.raises(Invalid) as refused:
             await add_ae(session, "CT", host, port)
     assert refused.value.code == "ae.address"
+
+
+@pytest.mark.backend
+async def test_node_has_a_policy_for_the_same_uid(database: Database) -> None:
+    async with database.session(SYSTEM, write=True) as session:
+        await add_ae(session, "CT", "127.0.0.1", 104, same_uid="last")
+        with pytest.raises(Invalid) as refused:
+            await add_ae(session, "MR", "127.0.0.1", 104, same_uid="newest")
+    assert refused.value.code == "ae.same_uid"
+    directory = AeDirectory(database)
+    assert await directory.same_uid_of(1, "CT") == "last"
+    assert await directory.same_uid_of(2, "CT") == "first"
+    assert await directory.same_uid_of(1, "UNKNOWN") == "first"
