@@ -6,21 +6,27 @@ A command imports what it needs when it runs: starting fast is a feature of a co
 from __future__ import annotations
 
 import asyncio
-import functools
-import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kernel.errors import AppError
 from kernel.log import configure
-from kernel.scope import Scope
-from kernel.settings import Settings, load
+from kernel.settings import Settings
+from server.cli_studies import patient, study
+from server.command import (
+    SCOPE,
+    Where,
+    configure_quietly,
+    ready,
+    run_in_words,
+    settings_options,
+    where_from,
+    with_database,
+)
 
 if TYPE_CHECKING:
     from archive.scrub.domain import DamagedFile
@@ -28,63 +34,17 @@ if TYPE_CHECKING:
     from kernel.db.database import Database
     from server.importing import Summary
 
-Result = TypeVar("Result")
 LINE_EVERY_S = 5.0
-_SCOPE = Scope.system("command line")
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """The settings file and what the command line overrides, and the settings they make."""
-
-    config: Path | None
-    overrides: dict[str, str]
-    settings: Settings
-
-    @property
-    def wanted(self) -> dict[str, Any]:
-        """What another process needs to make the same settings."""
-        config = str(self.config.resolve()) if self.config else None
-        return {"config": config, "overrides": self.overrides}
-
-
-def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    @click.option("--data", metavar="DIR", help="Data folder (default: var).")
-    @click.option(
-        "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML)."
-    )
-    @functools.wraps(command)
-    def with_where(data: str | None, config: Path | None, **options: Any) -> None:
-        _run_in_words(lambda: command(where=_where(config, {"data": data}), **options))
-
-    return with_where
-
-
-def _where(config: Path | None, options: dict[str, str | None]) -> Where:
-    overrides = {name: value for name, value in options.items() if value is not None}
-    if "data" in overrides:
-        overrides["data"] = str(Path(overrides["data"]).resolve())
-    settings = load(config, os.environ, overrides)
-    overrides["data"] = str(settings.data.resolve())
-    return Where(config, overrides, load(config, os.environ, overrides))
-
-
-def _run_in_words(work: Callable[[], None]) -> None:
-    """Say an error in one sentence, without a traceback; exit code 1."""
-    try:
-        work()
-    except AppError as error:
-        click.echo(f"Error: {error} [{error.code}]", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="yunying")
 def main() -> None:
     """Yunying 云影: a regional imaging cloud."""
+
+
+main.add_command(study)
+main.add_command(patient)
 
 
 @main.command()
@@ -111,19 +71,19 @@ def serve(role: str, demo: bool, config: Path | None, **options: str | None) -> 
     }
 
     def work() -> None:
-        where = _where(config, {names[option]: value for option, value in options.items()})
+        where = where_from(config, {names[option]: value for option, value in options.items()})
         configure(where.settings)
         roles = serving.roles_of(role, where.settings)
         sys.exit(asyncio.run(serving.serve(where.settings, where.wanted, roles, demo=demo)))
 
-    _run_in_words(work)
+    run_in_words(work)
 
 
 @main.command(name="import")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--owner", "owner_id", default=1, help="Number of the institution that owns them.")
 @click.option("--again", is_flag=True, help="Read files again that were imported before.")
-@_settings_options
+@settings_options
 def import_(where: Where, folder: Path, owner_id: int, again: bool) -> None:
     """Store every DICOM file below FOLDER. Works while the servers run, and can be repeated.
 
@@ -131,7 +91,7 @@ def import_(where: Where, folder: Path, owner_id: int, again: bool) -> None:
     """
     from server.importing import import_folder
 
-    settings = _ready(where)
+    settings = ready(where)
     shown = _Shown("Importing")
 
     def show(summary: Summary, total: int) -> None:
@@ -148,12 +108,12 @@ def import_(where: Where, folder: Path, owner_id: int, again: bool) -> None:
 
 
 @main.command()
-@_settings_options
+@settings_options
 def check(where: Where) -> None:
     """Test this installation and say in plain words what is wrong. Exit code 1 on a failure."""
     from server import checking
 
-    _configure_quietly(where.settings)
+    configure_quietly(where.settings)
     failed = False
     for finding in asyncio.run(checking.check(where.settings)):
         mark = {
@@ -167,7 +127,7 @@ def check(where: Where) -> None:
 
 
 @main.command()
-@_settings_options
+@settings_options
 def scrub(where: Where) -> None:
     """Read everything that is stored back and compare checksums. Exit code 1 where one is wrong.
 
@@ -177,7 +137,7 @@ def scrub(where: Where) -> None:
 
     shown = _Shown("Reading back")
     try:
-        report = _with_database(
+        report = with_database(
             where, lambda settings, database: read_back(settings, database, shown.show)
         )
     finally:
@@ -197,7 +157,7 @@ def scrub(where: Where) -> None:
 
 
 @main.command(name="rebuild-index")
-@_settings_options
+@settings_options
 def rebuild_index(where: Where) -> None:
     """Add to the index what the object store and the journal hold and it lacks.
 
@@ -207,7 +167,7 @@ def rebuild_index(where: Where) -> None:
 
     shown = _Shown("Rebuilding")
     try:
-        report = _with_database(
+        report = with_database(
             where, lambda settings, database: rebuild(settings, database, shown.show)
         )
     finally:
@@ -242,30 +202,30 @@ def ae() -> None:
     help="What is shown when it sends another data set under a known UID: first, last, or"
     " last_same_patient (where the patient agrees). Both are kept.",
 )
-@_settings_options
+@settings_options
 def add(where: Where, title: str, host: str, port: int, **more: Any) -> None:
     """Register the node TITLE at HOST PORT."""
     from gateway.ae.service import add_ae
 
     async def work(_: Settings, database: Database) -> None:
-        async with database.session(_SCOPE, write=True) as session:
+        async with database.session(SCOPE, write=True) as session:
             await add_ae(session, title, host, port, **more)
 
-    _with_database(where, work)
+    with_database(where, work)
     click.echo(f"{title} is registered.")
 
 
 @ae.command(name="list")
-@_settings_options
+@settings_options
 def list_(where: Where) -> None:
     """List the registered nodes."""
     from gateway.ae.service import list_aes
 
     async def work(_: Settings, database: Database) -> list[Ae]:
-        async with database.session(_SCOPE) as session:
+        async with database.session(SCOPE) as session:
             return await list_aes(session)
 
-    nodes = _with_database(where, work)
+    nodes = with_database(where, work)
     if not nodes:
         click.echo("No node is registered: yunying ae add TITLE HOST PORT")
     for one in nodes:
@@ -277,16 +237,16 @@ def list_(where: Where) -> None:
 
 @ae.command()
 @click.argument("title")
-@_settings_options
+@settings_options
 def remove(where: Where, title: str) -> None:
     """Forget the node TITLE; what it sent stays."""
     from gateway.ae.service import remove_ae
 
     async def work(_: Settings, database: Database) -> None:
-        async with database.session(_SCOPE, write=True) as session:
+        async with database.session(SCOPE, write=True) as session:
             await remove_ae(session, title)
 
-    _with_database(where, work)
+    with_database(where, work)
     click.echo(f"{title} is forgotten.")
 
 
@@ -295,38 +255,6 @@ def _say_damage(objects: Iterable[tuple[str, str]], damaged: Iterable[DamagedFil
         click.echo(f"  object {key}: {why}")
     for file in damaged:
         click.echo(f"  {file.kind} {file.sop_instance_uid} in {file.key}: {file.why}")
-
-
-def _configure_quietly(settings: Settings) -> None:
-    """Log warnings and worse only: a command's own words are its output."""
-    level = "warning" if settings.log.level == "info" else settings.log.level
-    configure(replace(settings, log=replace(settings.log, level=level)))
-
-
-def _ready(where: Where) -> Settings:
-    """Settings of a data folder that exists and whose database has the newest schema."""
-    from server.folder import create_folder
-    from server.migrations.run import upgrade
-
-    _configure_quietly(where.settings)
-    create_folder(where.settings)
-    asyncio.run(upgrade(where.settings))
-    return where.settings
-
-
-def _with_database(where: Where, work: Callable[[Settings, Database], Awaitable[Result]]) -> Result:
-    from kernel.db.database import Database
-
-    settings = _ready(where)
-
-    async def run() -> Result:
-        database = await Database.open(settings)
-        try:
-            return await work(settings, database)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
 
 
 class _Shown:

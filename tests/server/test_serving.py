@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 
+from dataset.part10 import file_head
+from tests.archive.material import make, uid
 from tests.server.running import Running, fails, serve, yunying
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -110,6 +112,36 @@ def test_nodes_are_managed_while_it_runs(server: Running) -> None:
     yunying("ae", "remove", "CT_KAILI", *data)
     said = fails("ae", "remove", "CT_KAILI", *data)
     assert "is not registered" in said
+
+
+def test_studies_are_decided_about_while_it_runs(server: Running) -> None:
+    data = ("--data", str(server.data), "--reason", "why")
+    made = make(61, 1, 1)
+    folder = server.data.parent / "decided"
+    folder.mkdir()
+    identity = made.identity
+    head = file_head(
+        identity.sop_class_uid, identity.sop_instance_uid, identity.transfer_syntax_uid
+    )
+    (folder / "one.dcm").write_bytes(head + made.data)
+    yunying("import", str(folder), *data[:2])
+    study = uid(61)
+    assert "Decided" in yunying("study", "correct", study, "PatientName=Li^Wei=李^伟", *data)
+    page = server.get(f"/studies/{study}").decode()
+    assert "李伟" in page
+    yunying("study", "hold", study, *data)
+    assert "[study.held]" in fails("study", "delete", study, *data)
+    yunying("study", "release", study, *data)
+    assert "[decision.code]" in fails("study", "reject", study, "--code", "1", *data)
+    yunying("study", "reject", study, "--code", "113001", *data)
+    assert "[decision.level]" in fails("study", "choose", study, *data)
+    said = yunying("study", "show", study, *data[:2])
+    for words in ("rejected (113001): why", "corrected: 00100010", "hold: why", "release: why"):
+        assert words in said
+    yunying("study", "restore", study, *data)
+    assert "[merge.same]" in fails("patient", "merge", "P00061", "P00061", *data)
+    assert "1 instances deleted" in yunying("study", "delete", study, *data)
+    assert "deleted" in yunying("study", "show", study, *data[:2])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
