@@ -13,6 +13,7 @@ from pydicom.uid import EncapsulatedPDFStorage
 from archive.query.domain import Query
 from archive.retrieve.domain import StoredInstance
 from dataset.refs import InstanceRef, SeriesRef, StudyRef, parse_uid
+from dicomweb.browse.decided import study_notes
 from dicomweb.browse.facts import series_facts, study_facts, text
 from dicomweb.browse.kinds import CHIPS
 from dicomweb.browse.report import report_lines
@@ -23,7 +24,7 @@ from dicomweb.browse.words import HELP, UPLOAD_WORDS, VIEWER_WORDS, PageWords, s
 from dicomweb.browse.zip_stream import zip_stream
 from dicomweb.requests import instance_of
 from dicomweb.retrieve.bulkdata import read_value
-from dicomweb.services import CATALOG, READER
+from dicomweb.services import CATALOG, DESK, READER
 from kernel.errors import Invalid, NotFound
 from kernel.i18n.catalog import translate
 from kernel.settings import Settings
@@ -141,6 +142,7 @@ async def study_page(request: web.Request) -> web.Response:
             series_stacks(fact, members.get(fact.series_instance_uid, [])) for fact in facts
         ],
         "institution": institution,
+        "decided": study_notes(await request.app[DESK].about(scope, ref), lang),
         "instances": len(instances),
         "help": [(translate(keys, lang), translate(meaning, lang)) for keys, meaning in HELP],
         "script_words": script_words(VIEWER_WORDS, lang),

@@ -19,6 +19,7 @@ from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from archive.settle.service import Settler
 from archive.store.service import open_stores
+from archive.versions.service import compare_pending
 from dicomweb import routes
 from dicomweb.browse import routes as browse
 from dicomweb.pixels.pool import Limits
@@ -109,6 +110,11 @@ class Client:
         """POST JSON to an address of the server."""
         async with self.session.post(self.root.replace("/dicom-web", path), json=body) as response:
             return await _answer(response)
+
+    async def compare(self) -> None:
+        """Compare what came again."""
+        while await compare_pending(self._settler._database, self._settler._stores):
+            pass
 
     async def settle(self) -> None:
         """Settle everything now."""

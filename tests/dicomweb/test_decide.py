@@ -171,3 +171,23 @@ async def test_bodies_that_say_nothing_are_refused_in_words(
 ) -> None:
     answer = await study.post(f"{STUDY}/{kind}", body)
     assert (answer.status, answer.json["code"]) == (400, "decision.body")
+
+
+async def test_the_page_says_what_was_decided_and_what_contradicts(study: Client) -> None:
+    where = f"/../studies/{uid(1)}"
+    assert "study-notes" not in (await study.get(where)).body.decode()
+    await decide(study, "correct", attributes={"PatientName": NAME})
+    await decide(study, "hold")
+    only = {"series": uid(1, 1), "instance": uid(1, 1, 2), "code": "113001"}
+    await decide(study, "reject", **only)
+    await study.stow(file(dataset(1, 1, 1, PatientSex="M")))
+    await study.compare()
+    page = (await study.get(where, **{"Accept-Language": "en"})).body.decode()
+    for words in ("Corrected", "Legal hold", "Partly rejected", "Conflict"):
+        assert f'tag-decided">{words}<' in page
+    assert f"Another data set of image {uid(1, 1, 1)}" in page
+    assert "it names another patient, study or kind of object" in page
+    assert "Sex differs between images" in page
+    assert "test: rejected (Rejected for Quality Reasons; why)" in page
+    page = (await study.get(where, **{"Accept-Language": "zh-CN"})).body.decode()
+    assert "法律保留" in page and "图像之间性别不一致" in page
