@@ -1,6 +1,6 @@
 """What decisions show of a study: corrected, rejected, another version, another patient.
 
-Revision ID: decisions_1
+Revision ID: 0004
 Revises: 0003
 """
 
@@ -9,7 +9,7 @@ from alembic import op
 
 from server.migrations.roles import restrict_rows
 
-revision = "decisions_1"
+revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None

@@ -1,14 +1,14 @@
 """What is shown when a node sends another data set under a known UID.
 
-Revision ID: decisions_2
-Revises: decisions_1
+Revision ID: 0005
+Revises: 0004
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "decisions_2"
-down_revision = "decisions_1"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
