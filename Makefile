@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TOOLS := build/tools
 UV := $(shell command -v uv || echo $(TOOLS)/bin/uv)
 FRONTEND := kernel/web/frontend
-PACKAGES := archive dataset dicomweb gateway kernel server
+PACKAGES := archive dataset dicomweb gateway identity kernel server
 # A node that is too old for Vite is passed over for one from PyPI inside build/.
 NODE_OK := $(shell node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null && echo yes)
 

@@ -24,9 +24,17 @@ def marked(msgid: str) -> str:
     return msgid
 
 
+class Word(str):
+    """A field of a message that is itself a msgid: it is translated with the message."""
+
+    __slots__ = ()
+
+
 def translate(msgid: str, lang: str, **fields: Any) -> str:
     """`msgid` in `lang`, its placeholders filled; English where there is no translation."""
-    return fill(translations(lang).get(msgid, msgid), fields)
+    known = translations(lang)
+    words = {k: known.get(v, v) if isinstance(v, Word) else v for k, v in fields.items()}
+    return fill(known.get(msgid, msgid), words)
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-PACKAGES = ("archive", "dataset", "dicomweb", "gateway", "kernel", "server")
+PACKAGES = ("archive", "dataset", "dicomweb", "gateway", "identity", "kernel", "server")
 # What another package may import of a room, besides `domain` and `service` of its features.
 OPEN = {"kernel", "dataset"}
 FACES = {

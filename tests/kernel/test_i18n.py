@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from kernel.i18n import messages
-from kernel.i18n.catalog import LANGUAGES, marked, po_files, read_file, translate, translations
+from kernel.i18n.catalog import (
+    LANGUAGES,
+    Word,
+    marked,
+    po_files,
+    read_file,
+    translate,
+    translations,
+)
 
 PLACEHOLDER = re.compile(r"\{\w+[^}]*\}")
 
@@ -66,3 +74,9 @@ def test_filing_keeps_translations_moves_them_and_drops_unused_ones(
     assert [file.name for file in po_files("zh-CN")] == ["radiology.po"]
     assert read_file(folder / "radiology.po") == {"Series": "", "Study": "检查"}
     assert messages.update("zh-CN", tmp_path) == ["Series"]
+
+
+def test_a_field_that_is_a_word_is_translated_with_its_message() -> None:
+    said = translate("Open to everybody", "zh-CN")
+    assert translate("{what}", "zh-CN", what=Word("Open to everybody")) == said
+    assert translate("{what}", "zh-CN", what="Open to everybody") == "Open to everybody"

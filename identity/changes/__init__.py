@@ -1,0 +1,1 @@
+"""Telling every process that rights have changed, so that it looks again within five seconds."""

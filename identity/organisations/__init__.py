@@ -1,0 +1,1 @@
+"""Organisations: prefecture, counties, institutions and departments, which own all data."""
