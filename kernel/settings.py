@@ -132,6 +132,26 @@ class InternalSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """Accounts, passwords and sessions."""
+
+    password_length: int = setting(10, "Fewest characters of a password.")
+    password_classes: int = setting(
+        3, "Of small letters, capitals, digits and other characters so many kinds must be there."
+    )
+    password_history: int = setting(5, "So many earlier passwords may not come again.")
+    password_days: int = setting(90, "A password must be changed after so many days; 0: never.")
+    lockout_failures: int = setting(5, "After so many wrong passwords an account is locked.")
+    lockout_s: float = setting(900.0, "How long an account stays locked.")
+    session_idle_s: float = setting(1800.0, "A session ends after so long without a request.")
+    session_s: float = setting(43200.0, "A session ends so long after signing in.")
+    networks: tuple[str, ...] = setting(
+        (),
+        "Networks (such as 10.52.0.0/16) from which people may sign in and work; empty: all.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What the processes say about themselves."""
 
@@ -166,6 +186,7 @@ class Settings:
     objects: ObjectSettings = field(default_factory=ObjectSettings)
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
     internal: InternalSettings = field(default_factory=InternalSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 

@@ -1,0 +1,1 @@
+"""Accounts: people of the staff and citizens, their passwords and their second factor."""

@@ -1,0 +1,119 @@
+"""Beginning, finding, listing and ending sessions."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from identity.accounts.passwords import fingerprint
+from identity.changes.service import touch
+from identity.sessions.domain import AGENT_LENGTH, HALF_DONE_S, Session, Stage
+from identity.sessions.tables import session as table
+from kernel.db.statement import Statement
+from kernel.errors import NotFound
+from kernel.settings import AccessSettings
+
+KEPT_DAYS = 180
+_SHOWN = [table.c[name] for name in Session.__dataclass_fields__]
+
+# For the guard: one live session by the hash of its token, times in seconds since 1970.
+BY_TOKEN = Statement(
+    select(
+        table.c.id,
+        table.c.account_id,
+        table.c.stage,
+        table.c.seen_at,
+        table.c.expires_at,
+    ).where(table.c.token_hash == bindparam("token_hash"), table.c.ended_at.is_(None))
+)
+# For the guard: what ended since a moment.
+ENDED_SINCE = Statement(select(table.c.token_hash).where(table.c.ended_at >= bindparam("since")))
+
+
+async def begin_session(
+    session: AsyncSession,
+    account_id: int,
+    stage: Stage,
+    policy: AccessSettings,
+    *,
+    peer: str,
+    agent: str,
+) -> tuple[str, Session]:
+    """A new session: its token, which is not kept, and its row."""
+    token = secrets.token_urlsafe(32)
+    now = datetime.now(UTC)
+    lasts_s = policy.session_s if stage == "full" else min(HALF_DONE_S, policy.session_s)
+    row = {
+        "account_id": account_id,
+        "token_hash": fingerprint(token),
+        "stage": stage,
+        "created_at": now,
+        "seen_at": now,
+        "expires_at": now + timedelta(seconds=lasts_s),
+        "peer": peer,
+        "agent": agent[:AGENT_LENGTH],
+    }
+    made = await session.execute(insert(table).values(row).returning(*_SHOWN))
+    return token, Session(**made.one()._mapping)
+
+
+async def live_sessions(session: AsyncSession, account_id: int) -> list[Session]:
+    """The sessions of an account that have not ended, the newest first."""
+    wanted = (
+        select(*_SHOWN)
+        .where(table.c.account_id == account_id, table.c.ended_at.is_(None))
+        .where(table.c.expires_at > time.time())
+        .order_by(table.c.id.desc())
+    )
+    return [Session(**row._mapping) for row in await session.execute(wanted)]
+
+
+async def end_session(session: AsyncSession, account_id: int, session_id: int, why: str) -> None:
+    """End one session of an account; raises NotFound `session.not_found`."""
+    ended = (
+        update(table)
+        .where(table.c.id == session_id, table.c.account_id == account_id)
+        .where(table.c.ended_at.is_(None))
+        .values(ended_at=time.time(), ended_why=why)
+        .returning(table.c.id)
+    )
+    if await session.scalar(ended) is None:
+        raise NotFound("session.not_found", "There is no such session.")
+    await touch(session, "revocation")
+
+
+async def end_sessions(
+    session: AsyncSession, account_id: int, why: str, *, but: int | None = None
+) -> int:
+    """End every session of an account, or all but one; how many there were."""
+    ended = (
+        update(table)
+        .where(table.c.account_id == account_id, table.c.ended_at.is_(None))
+        .values(ended_at=time.time(), ended_why=why)
+        .returning(table.c.id)
+    )
+    if but is not None:
+        ended = ended.where(table.c.id != but)
+    count = len((await session.scalars(ended)).all())
+    if count:
+        await touch(session, "revocation")
+    return count
+
+
+async def note_seen(session: AsyncSession, seen: Mapping[int, float]) -> None:
+    """Keep when sessions were last used: number → seconds since 1970."""
+    for session_id, at in sorted(seen.items()):
+        await session.execute(
+            update(table).where(table.c.id == session_id, table.c.seen_at < at).values(seen_at=at)
+        )
+
+
+async def forget_old_sessions(session: AsyncSession) -> None:
+    """Delete rows of sessions that expired long ago; the audit keeps what they did."""
+    limit = time.time() - KEPT_DAYS * 86400
+    await session.execute(delete(table).where(table.c.expires_at < limit))

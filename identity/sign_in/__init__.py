@@ -1,0 +1,1 @@
+"""Signing in: password, lockout, second factor, and what must happen before anything else."""
