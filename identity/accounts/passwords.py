@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 
 from argon2 import PasswordHasher
@@ -37,11 +36,6 @@ class Hashing:
 def is_outdated(hashed: str) -> bool:
     """Whether the hash was made with other parameters than today's."""
     return _HASHER.check_needs_rehash(hashed)
-
-
-def fingerprint(secret: str) -> str:
-    """SHA-256 of a secret that we generated, so with too much chance in it to be guessed."""
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _matches(password: str, hashed: str | None) -> bool:

@@ -25,6 +25,7 @@ from identity.accounts.domain import (
 from identity.accounts.passwords import Hashing
 from identity.accounts.tables import account, account_secret, password_history
 from identity.changes.service import touch
+from identity.sessions.service import end_sessions
 from kernel.audit.domain import AuditRecord
 from kernel.audit.service import append
 from kernel.db.database import Database
@@ -165,6 +166,8 @@ async def take_step(session: AsyncSession, scope: Scope, account_id: int, taken:
     old = await get_account(session, scope, account_id)
     new = replace(old, state=step(old.state, taken))
     await session.execute(update(account).where(account.c.id == old.id).values(state=new.state))
+    if new.state != "active":
+        await end_sessions(session, new.id, taken)
     await _changed(session, scope, new, taken)
     return new
 

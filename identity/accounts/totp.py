@@ -11,8 +11,8 @@ import pyotp
 from sqlalchemy import CursorResult, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity.accounts.passwords import fingerprint
 from identity.accounts.tables import account_secret, recovery_code
+from identity.tokens.domain import fingerprint
 from kernel.errors import Conflict, Invalid
 
 STEP_S = 30

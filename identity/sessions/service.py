@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -10,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from identity.accounts.passwords import fingerprint
 from identity.changes.service import touch
 from identity.sessions.domain import AGENT_LENGTH, HALF_DONE_S, Session, Stage
 from identity.sessions.tables import session as table
+from identity.tokens.domain import fingerprint, new_secret
 from kernel.db.statement import Statement
 from kernel.errors import NotFound
 from kernel.settings import AccessSettings
@@ -45,7 +44,7 @@ async def begin_session(
     agent: str,
 ) -> tuple[str, Session]:
     """A new session: its token, which is not kept, and its row."""
-    token = secrets.token_urlsafe(32)
+    token = new_secret()
     now = datetime.now(UTC)
     lasts_s = policy.session_s if stage == "full" else min(HALF_DONE_S, policy.session_s)
     row = {

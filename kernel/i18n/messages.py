@@ -5,8 +5,10 @@ lines, or put entries into any .po file of the language: the next run files them
 """
 
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
@@ -26,7 +28,8 @@ KEYWORDS: dict[str, tuple[int, ...] | None] = {
         ("AppError", "NotFound", "Denied", "Conflict", "Invalid", "Unavailable", "__init__"), (2,)
     ),
 }
-_METHODS = [("**.py", "python"), ("**/templates/**.html", "jinja2")]
+# In a package's TOML files, texts under these keys are msgids.
+TOML_KEYS = ("title", "reason")
 _IGNORED = ("node_modules", "__pycache__", "migrations")
 
 
@@ -77,6 +80,28 @@ def main() -> None:
             open_ones = update(lang)
             sys.stdout.write(f"{lang}: {len(open_ones)} without translation\n")
             sys.stdout.writelines(f"  {msgid}\n" for msgid in open_ones)
+
+
+def toml_texts(
+    file: BinaryIO, _keywords: object, _comment_tags: object, options: object
+) -> Iterator[tuple[int, str, str, list[str]]]:
+    """Msgids of a TOML file, in the form of a Babel extractor."""
+    waiting: list[Any] = [tomllib.load(file)]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, list):
+            waiting.extend(one)
+        elif isinstance(one, dict):
+            waiting.extend(one.values())
+            texts = (one.get(key) for key in TOML_KEYS)
+            yield from ((0, "", text, []) for text in texts if isinstance(text, str))
+
+
+_METHODS: Any = [
+    ("**.py", "python"),
+    ("**/templates/**.html", "jinja2"),
+    ("**.toml", toml_texts),
+]
 
 
 def _msgids(package: Path) -> Iterator[str]:

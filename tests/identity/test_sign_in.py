@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from identity.accounts import totp
-from identity.accounts.passwords import Hashing, fingerprint
+from identity.accounts.passwords import Hashing
 from identity.accounts.service import (
     edit_account,
     ensure_admin,
@@ -34,6 +34,7 @@ from identity.sessions.service import (
     note_seen,
 )
 from identity.sign_in.service import SignIn, Visitor
+from identity.tokens.domain import fingerprint
 from kernel.audit.service import recent
 from kernel.db.database import Database
 from kernel.errors import AppError, Conflict, Denied, Invalid, NotFound

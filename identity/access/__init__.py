@@ -1,0 +1,1 @@
+"""Access decisions: who may do what with whose data, and why."""

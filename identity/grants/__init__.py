@@ -1,0 +1,1 @@
+"""Grants: a role at a place of the tree, for a time."""
