@@ -16,6 +16,7 @@ import click
 
 from kernel.log import configure
 from kernel.settings import Settings
+from server.cli_access import token, user
 from server.cli_studies import patient, study
 from server.command import (
     SCOPE,
@@ -45,6 +46,8 @@ def main() -> None:
 
 main.add_command(study)
 main.add_command(patient)
+main.add_command(user)
+main.add_command(token)
 
 
 @main.command()

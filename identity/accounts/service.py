@@ -19,7 +19,6 @@ from identity.accounts.domain import (
     check_login,
     check_networks,
     check_password,
-    generate_password,
     step,
 )
 from identity.accounts.passwords import Hashing
@@ -98,22 +97,9 @@ async def create_account(
     return created
 
 
-async def ensure_admin(
-    database: Database, policy: AccessSettings, hashing: Hashing
-) -> tuple[Account, str] | None:
-    """Make the account `admin` with a generated password where there is no account at all."""
-    there = select(exists().where(account.c.id > 0))
-    scope = Scope.system("first start")
-    async with database.session(scope) as session:
-        if await session.scalar(there):
-            return None
-    password = generate_password(policy)
-    hashed = await hashing.hash(password)
-    async with database.session(scope, write=True) as session:
-        if await session.scalar(there):
-            return None
-        made = await create_account(session, scope, NewAccount(ADMIN, "管理员"), hashed)
-    return made, password
+async def any_account(session: AsyncSession) -> bool:
+    """Whether there is an account at all."""
+    return bool(await session.scalar(select(exists().where(account.c.id > 0))))
 
 
 async def get_account(session: AsyncSession, scope: Scope, account_id: int) -> Account:

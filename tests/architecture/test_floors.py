@@ -24,6 +24,7 @@ FACES = {
         "gateway.dimse.status",
         "gateway.server",
         "gateway.upper_layer.sop_classes",
+        "identity.accounts.passwords",
     }
 }
 # What pure data handling may import from kernel.

@@ -15,7 +15,6 @@ from identity.accounts import totp
 from identity.accounts.passwords import Hashing
 from identity.accounts.service import (
     edit_account,
-    ensure_admin,
     find_account,
     get_account,
     list_accounts,
@@ -24,6 +23,7 @@ from identity.accounts.service import (
     take_step,
 )
 from identity.changes.service import versions
+from identity.first_start.service import ensure_admin
 from identity.sessions.domain import is_over
 from identity.sessions.service import (
     BY_TOKEN,
@@ -44,6 +44,14 @@ from tests.identity.people import PASSWORD, hashed, make_account
 from tests.identity.places import SYSTEM, Places
 
 HERE = Visitor("10.52.0.9", "test browser")
+SECRET_TABLES = (
+    "account_secret",
+    "api_client",
+    "capability_key",
+    "password_history",
+    "recovery_code",
+    "session",
+)
 NEW, NEWER = "Lusheng-42-pipes", "Lusheng-43-pipes"
 
 
@@ -284,7 +292,7 @@ async def test_who_serves_people_cannot_read_secrets(database: Database) -> None
     serving = await Database.open(database.settings, "app")
     scope = Scope(frozenset({1}), Actor("session", "1"), "care")
     try:
-        for table in ("account_secret", "password_history", "recovery_code", "session"):
+        for table in SECRET_TABLES:
             with pytest.raises(ProgrammingError):
                 async with serving.session(scope) as one:
                     await one.execute(text(f"SELECT 1 FROM {table}"))

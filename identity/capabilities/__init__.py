@@ -1,0 +1,1 @@
+"""Capabilities: tokens that open exactly what they name and can be narrowed by who holds them."""

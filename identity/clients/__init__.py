@@ -1,0 +1,1 @@
+"""API clients: programs with a token of their own, and tokens of a person."""

@@ -1,0 +1,1 @@
+"""The first start: the account `admin` with a password that is shown once."""
