@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+# The purpose of access that was opened in an emergency: its audit line is synced first.
+EMERGENCY = "emergency"
+
 ActorKind = Literal["session", "client", "capability", "ae", "system"]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from identity.break_glass.domain import OPENS, PURPOSE, BreakGlass
+from identity.break_glass.domain import OPENS, BreakGlass
 from identity.grants.domain import Rights, Subject
 from identity.organisations.domain import covers
 from identity.privacy.domain import CLOSED, Mask, mask_for
 from identity.roles.domain import permissions
 from kernel.errors import Denied, NotFound
-from kernel.scope import Actor, Scope
+from kernel.scope import EMERGENCY, Actor, Scope
 
 # What must be done besides answering.
 AUDIT_FIRST = "audit_first"
@@ -103,7 +103,7 @@ def allow(
         granted = access.rights.owners_for(subject, action, now)
         emergency = emergency and resource.owner_id not in granted
         owners = frozenset({resource.owner_id})
-    purpose = PURPOSE if emergency else purpose
+    purpose = EMERGENCY if emergency else purpose
     mask = _mask(access, subject, owners, resource.sensitivity, purpose, now)
     obligations = {
         AUDIT_FIRST: emergency,

@@ -163,7 +163,7 @@ async def reset_password(
 ) -> Account:
     """Give who forgot theirs a generated password; it must be changed at the next sign-in."""
     found = await get_account(session, scope, account_id)
-    await _set_password(session, found.id, hashed, policy, must_change=True)
+    await _set_password(session, found.id, hashed, policy, datetime.now(UTC), must_change=True)
     await _changed(session, scope, found, "password reset")
     return found
 
@@ -205,7 +205,12 @@ async def check_new_password(
 
 
 async def replace_password(
-    session: AsyncSession, account_id: int, current: str, hashed: str, policy: AccessSettings
+    session: AsyncSession,
+    account_id: int,
+    current: str,
+    hashed: str,
+    policy: AccessSettings,
+    now: datetime,
 ) -> None:
     """A person's own change, after `check_new_password`. The caller ends the other sessions.
 
@@ -216,7 +221,7 @@ async def replace_password(
         raise _wrong_password()
     own = Scope(None, Actor("session", str(account_id)), "own password")
     found = await get_account(session, own, account_id)
-    await _set_password(session, account_id, hashed, policy, must_change=False)
+    await _set_password(session, account_id, hashed, policy, now, must_change=False)
     await _changed(session, own, found, "password changed")
 
 
@@ -251,10 +256,10 @@ async def _set_password(
     account_id: int,
     hashed: str,
     policy: AccessSettings,
+    now: datetime,
     *,
     must_change: bool,
 ) -> None:
-    now = datetime.now(UTC)
     mine = account_secret.c.account_id == account_id
     old = await session.scalar(select(account_secret.c.password_hash).where(mine))
     await session.execute(

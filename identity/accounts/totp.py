@@ -36,7 +36,16 @@ async def begin(session: AsyncSession, account_id: int, login: str) -> tuple[str
     )
     if await session.scalar(begun) is None:
         raise Conflict("totp.on", "The second factor is in force already.")
-    return secret, pyotp.TOTP(secret).provisioning_uri(name=login, issuer_name=ISSUER)
+    return secret, _address(secret, login)
+
+
+async def pending(session: AsyncSession, account_id: int, login: str) -> tuple[str, str] | None:
+    """The secret that was begun and is not in force yet, as `begin` gave it."""
+    mine = select(account_secret.c.totp_secret).where(
+        account_secret.c.account_id == account_id, account_secret.c.totp_confirmed.is_(False)
+    )
+    secret = await session.scalar(mine)
+    return (secret, _address(secret, login)) if secret else None
 
 
 async def confirm(
@@ -111,6 +120,10 @@ async def check_code(
         if isinstance(done, CursorResult) and done.rowcount == 1:
             return
     raise Invalid("totp.wrong", "The code is not right, or was used already.")
+
+
+def _address(secret: str, login: str) -> str:
+    return pyotp.TOTP(secret).provisioning_uri(name=login, issuer_name=ISSUER)
 
 
 def _recovery_code() -> str:

@@ -14,7 +14,6 @@ Verdict = Literal["justified", "unjustified"]
 
 USE = "identity.break_glass.use"
 REVIEW = "identity.break_glass.review"
-PURPOSE = "emergency"
 LASTS_S = 1800.0
 LONGEST_S = 4 * 3600.0
 REASON_LENGTH = 10

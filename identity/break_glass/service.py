@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from identity.break_glass.domain import (
     LASTS_S,
     LONGEST_S,
-    PURPOSE,
     REVIEW,
     USE,
     BreakGlass,
@@ -26,7 +25,7 @@ from kernel.audit.domain import AuditRecord
 from kernel.audit.service import append
 from kernel.errors import Denied, Invalid, NotFound
 from kernel.events.service import emit
-from kernel.scope import Actor, Scope
+from kernel.scope import EMERGENCY, Actor, Scope
 
 OPENED = "access.break_glass_opened.v1"
 REVIEWED = "access.break_glass_reviewed.v1"
@@ -141,7 +140,7 @@ async def _note(
         "ok",
         owner_id=one.organisation_id,
         study_instance_uid=one.study_instance_uid,
-        purpose=PURPOSE,
+        purpose=EMERGENCY,
         peer=peer,
         detail={"change": change, "break_glass": one.id},
     )

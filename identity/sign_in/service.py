@@ -77,16 +77,18 @@ class SignIn:
                 return await self._begin(session, found.account.id, "code", visitor)
             return await self._through(session, found.account.id, visitor)
 
-    async def with_code(self, pending: Session, code: str, visitor: Visitor) -> SignedIn:
+    async def with_code(
+        self, session_id: int, account_id: int, code: str, visitor: Visitor
+    ) -> SignedIn:
         """The second step, of a session in stage `code`, which it ends.
 
         Raises Denied `sign_in.code`, or `sign_in.locked` after too many.
         """
-        found = await self._attempt_again(pending.account_id, visitor)
+        found = await self._attempt_again(account_id, visitor)
         try:
             async with self.database.session(_SCOPE, write=True) as session:
                 await totp.check_code(session, found.account.id, code, self.clock)
-                await end_session(session, found.account.id, pending.id, "code given")
+                await end_session(session, found.account.id, session_id, "code given")
                 return await self._through(session, found.account.id, visitor)
         except AppError as error:
             if error.code != "totp.wrong":
@@ -94,19 +96,21 @@ class SignIn:
         raise await self._refused(found, "sign_in.code", visitor)
 
     async def change_password(
-        self, current: Session, old: str, new: str, visitor: Visitor
+        self, account_id: int, old: str, new: str, visitor: Visitor
     ) -> SignedIn:
         """Change one's own password; every session ends and a new one begins.
 
         Raises Invalid `password.*`, Denied `sign_in.locked` after too many wrong ones.
         """
-        found = await self._attempt_again(current.account_id, visitor)
+        found = await self._attempt_again(account_id, visitor)
         current_hash = await check_new_password(
             self.database, found.account.id, old, new, self.policy, self.hashing
         )
         hashed = await self.hashing.hash(new)
         async with self.database.session(_SCOPE, write=True) as session:
-            await replace_password(session, found.account.id, current_hash, hashed, self.policy)
+            await replace_password(
+                session, found.account.id, current_hash, hashed, self.policy, self._now()
+            )
             await end_sessions(session, found.account.id, "password changed")
             return await self._through(session, found.account.id, visitor)
 

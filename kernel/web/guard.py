@@ -15,7 +15,7 @@ from kernel.audit.domain import AuditRecord, Outcome
 from kernel.audit.trail import AuditTrail
 from kernel.errors import AppError
 from kernel.i18n.catalog import marked
-from kernel.scope import Actor, Scope
+from kernel.scope import EMERGENCY, Actor, Scope
 from kernel.web.handler import Handler
 
 PUBLIC = "public"
@@ -63,6 +63,9 @@ class Guard(Protocol):
 GUARD: web.AppKey[Guard] = web.AppKey("kernel.guard", Guard)
 AUDIT: web.AppKey[AuditTrail] = web.AppKey("kernel.audit", AuditTrail)
 
+# Who asks, once the guard knows; a refusal is written down under this name.
+ACTOR: web.RequestKey[Actor] = web.RequestKey("kernel.actor", Actor)
+
 _SCOPE: web.RequestKey[Scope] = web.RequestKey("kernel.scope", Scope)
 
 
@@ -71,6 +74,7 @@ class _Access:
     record: AuditRecord
 
 
+_NOBODY = Actor("client", "")
 _ACCESS: web.RequestKey[_Access] = web.RequestKey("kernel.access", _Access)
 
 
@@ -133,7 +137,8 @@ async def _authorise(request: web.Request, permission: str, *, fold: bool) -> Sc
         scope = await request.config_dict[GUARD].authorise(request, permission)
     except AppError as error:
         if trail is not None:
-            record = _record(request, permission, Actor("client", ""), fold=False)
+            actor = request.get(ACTOR, _NOBODY)
+            record = _record(request, permission, actor, fold=False)
             detail = {**record.detail, "code": error.code}
             await trail.note_synced(replace(record, outcome="denied", detail=detail))
         raise
@@ -142,6 +147,9 @@ async def _authorise(request: web.Request, permission: str, *, fold: bool) -> Sc
         record = _record(request, permission, scope.actor, fold=fold)
         owner_id = next(iter(scope.owners)) if scope.owners and len(scope.owners) == 1 else None
         record = replace(record, owner_id=owner_id, purpose=scope.purpose)
+        if scope.purpose == EMERGENCY:
+            opening = {**record.detail, "begun": True}
+            await trail.note_synced(replace(record, detail=opening, fold=False))
         request[_ACCESS] = _Access(record)
     return scope
 

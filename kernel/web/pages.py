@@ -27,6 +27,19 @@ class NavigationItem:
     icon: str
 
 
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who is signed in: the name to show, the token that forms send along, a template's name.
+
+    The template is a menu in the top bar; whoever knows accounts brings it.
+    """
+
+    name: str
+    csrf: str
+    menu: str
+
+
+PERSON: web.RequestKey[Person] = web.RequestKey("kernel.person", Person)
 NAVIGATION: web.AppKey[list[NavigationItem]] = web.AppKey("kernel.navigation", list)
 ENVIRONMENT: web.AppKey[Environment] = web.AppKey("kernel.templates", Environment)
 ASSETS: web.AppKey[Assets | None] = web.AppKey("kernel.assets")
@@ -59,7 +72,7 @@ def add_templates(app: web.Application, folder: Path) -> None:
 def render(
     request: web.Request, template: str, context: Mapping[str, Any], *, status: int = 200
 ) -> web.Response:
-    """A page. Templates also see lang, _, request, request_id, navigation, asset_tags, asset_url.
+    """A page. Templates also see language, navigation, the person and the assets, as named below.
 
     Raises Unavailable `web.not_built` where the front end was not built.
     """
@@ -77,6 +90,7 @@ def render(
                 "request": request,
                 "request_id": request_id_of(request),
                 "navigation": config[NAVIGATION],
+                "person": request.get(PERSON),
                 "asset_tags": assets.tags,
                 "asset_url": assets.url,
                 **context,

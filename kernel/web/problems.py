@@ -121,6 +121,8 @@ def problem(request: web.Request, error: AppError) -> web.Response:
     else:
         response = _document(body, status)
     response.headers["Content-Language"] = lang
+    if status == 401:  # RFC 9110 11.6.1
+        response.headers["WWW-Authenticate"] = 'Bearer realm="yunying"'
     if status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response

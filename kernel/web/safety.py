@@ -1,8 +1,7 @@
 """What keeps other sites out: security headers, and on loopback the check of Host and Origin.
 
-A server on loopback has no accounts in front of it yet, so a page of another site must not reach
-it through the visitor's browser: not by its own name (DNS rebinding, seen in Host) and not by a
-request across origins (seen in Origin).
+A page of another site must not reach a server on loopback through the visitor's browser: not by
+its own name (DNS rebinding, seen in Host) and not by a request across origins (seen in Origin).
 """
 
 import ipaddress
@@ -47,14 +46,16 @@ async def check_origin(request: web.Request, handler: Handler) -> web.StreamResp
     """Refuse foreign names (421) and foreign origins (403).
 
     Names are checked on loopback only; origins there for every request, elsewhere for those that
-    change something.
+    change something or open a WebSocket.
     """
     settings = request.config_dict[SETTINGS]
     loopback = is_loopback(settings.http.bind)
     if loopback and _host_name(request) not in _LOOPBACK_NAMES.union(settings.http.hosts):
         raise Invalid("web.host", "This server is not known under the name in the address.")
     origin = request.headers.get("Origin")
-    checked = loopback or request.method not in _SAFE_METHODS
+    # A WebSocket begins as a GET, and browsers let any site begin one (RFC 6455 10.2).
+    changing = request.method not in _SAFE_METHODS or "Upgrade" in request.headers
+    checked = loopback or changing
     if origin is not None and checked and not _same(origin, request.host):
         raise Denied("web.origin", "The request comes from a page of another site.")
     return await handler(request)

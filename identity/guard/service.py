@@ -1,0 +1,165 @@
+"""Turning a request into a Scope: session cookie, bearer token of a client, or capability."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from identity.accounts.domain import is_within
+from identity.capabilities import domain as capabilities
+from identity.clients import domain as clients
+from identity.grants.domain import Subject
+from identity.guard.keeper import Keeper, KnownSession, Snapshot
+from identity.sessions.domain import is_over
+from identity.tokens.domain import fingerprint
+from kernel.errors import AppError, Denied, NotFound
+from kernel.scope import EMERGENCY, Actor, Scope
+from kernel.settings import AccessSettings
+from kernel.web.guard import ACTOR
+from kernel.web.pages import PERSON, Person
+
+COOKIE = "yunying_session"
+CSRF_HEADER = "X-CSRF-Token"
+SELF = "identity.self"
+MENU = "identity/menu.html"
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN_SITE = frozenset({"same-origin", "none"})
+
+
+class IdentityGuard:
+    """The guard of kernel.web that knows accounts. `clock` gives seconds since 1970."""
+
+    def __init__(
+        self, keeper: Keeper, policy: AccessSettings, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._keeper = keeper
+        self._policy = policy
+        self._clock = clock
+
+    async def authorise(self, request: web.Request, permission: str) -> Scope:
+        """What the asker may touch.
+
+        Raises Denied: `access.unknown` (401) without a good session or token; `access.code`,
+        `access.password_change` for a sign-in that is not finished; `access.network`,
+        `access.csrf`, `access.denied`, `capability.*`. NotFound `study.not_found` for a study that
+        a capability does not name. Unavailable `access.stale`.
+        """
+        snapshot = await self._keeper.current()
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            token = token.strip()
+            if token.startswith(capabilities.PREFIX):
+                return self._capability(request, snapshot, token, permission)
+            return self._client(request, snapshot, token, permission)
+        return await self._session(request, snapshot, permission)
+
+    async def known_session(self, request: web.Request) -> tuple[KnownSession, str] | None:
+        """The live session of the request's cookie in whatever stage, with its token."""
+        token = request.cookies.get(COOKIE, "")
+        if not token:
+            return None
+        token_hash = fingerprint(token)
+        known = await self._keeper.session(token_hash)
+        if known is None:
+            return None
+        now = self._clock()
+        idle_s = self._policy.session_idle_s
+        if is_over(known.expires_at, known.seen_at, now, idle_s):
+            self._keeper.forget(token_hash)  # another process may have seen it since
+            known = await self._keeper.session(token_hash)
+            if known is None or is_over(known.expires_at, known.seen_at, now, idle_s):
+                return None
+        self._keeper.note_seen(known, now)
+        return known, token
+
+    def forget(self, token_hash: str) -> None:
+        """Read a session anew, after this process has ended it."""
+        self._keeper.forget(token_hash)
+
+    async def _session(self, request: web.Request, snapshot: Snapshot, permission: str) -> Scope:
+        found = await self.known_session(request)
+        if found is None:
+            raise _unknown()
+        known, token = found
+        actor = request[ACTOR] = Actor("session", str(known.account_id))
+        if known.stage == "code":
+            raise Denied("access.code", "The second step of signing in is missing.")
+        self._check_address(request, self._policy.networks, known.networks.split(","))
+        if request.method not in _SAFE_METHODS:
+            check_own_site(request, token)
+        request[PERSON] = Person(known.display_name, csrf_of(token), MENU)
+        if permission == SELF:
+            return Scope(frozenset(), actor, permission)
+        if known.stage != "full":
+            raise Denied("access.password_change", "Please change your password first.")
+        return self._scope(snapshot, actor, Subject("account", known.account_id), permission)
+
+    def _client(
+        self, request: web.Request, snapshot: Snapshot, token: str, permission: str
+    ) -> Scope:
+        found = snapshot.clients.get(fingerprint(token))
+        if found is None or not token.startswith(clients.PREFIX):
+            raise _unknown()
+        if found.has_expired(self._clock()):
+            raise _unknown()
+        actor = request[ACTOR] = Actor("client", str(found.id))
+        self._check_address(request, found.networks.split(","))
+        if found.permissions and permission not in found.permissions:
+            raise _denied()
+        return self._scope(snapshot, actor, found.subject, permission)
+
+    def _capability(
+        self, request: web.Request, snapshot: Snapshot, token: str, permission: str
+    ) -> Scope:
+        found = capabilities.verify(token, snapshot.keys.by_id, snapshot.revoked, self._clock())
+        actor = request[ACTOR] = Actor("capability", found.id)
+        study = request.match_info.get("study")
+        capabilities.check_use(found, permission, study, request.remote or "")
+        if study not in found.studies:
+            raise NotFound("study.not_found", "there is no such study")
+        return Scope(found.owners, actor, found.purpose)
+
+    def _scope(self, snapshot: Snapshot, actor: Actor, subject: Subject, permission: str) -> Scope:
+        owners, emergency = snapshot.access.owners_for(subject, permission, self._clock())
+        if not owners:
+            raise _denied()
+        return Scope(owners, actor, EMERGENCY if emergency else permission)
+
+    def _check_address(self, request: web.Request, *networks: tuple[str, ...] | list[str]) -> None:
+        if not all(is_within(request.remote or "", some) for some in networks):
+            raise Denied("access.network", "This is not allowed from this network.")
+
+
+def csrf_of(token: str) -> str:
+    """What a form sends along to show that it came from our page of the same session."""
+    return hmac.digest(token.encode(), b"form", hashlib.sha256).hex()[:32]
+
+
+def check_own_site(request: web.Request, token: str) -> None:
+    """Raise Denied `access.csrf` for a request that another site's page may have made.
+
+    The browser's word counts: Sec-Fetch-Site, or Origin, which `kernel.web.safety` has compared.
+    Where both are missing the header must hold the session's form token.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        good = site in _OWN_SITE
+    elif "Origin" in request.headers:
+        good = True
+    else:
+        good = hmac.compare_digest(request.headers.get(CSRF_HEADER, ""), csrf_of(token))
+    if not good:
+        raise Denied("access.csrf", "The request did not come from a page of ours.")
+
+
+def _unknown() -> AppError:
+    return Denied("access.unknown", "Please sign in.")
+
+
+def _denied() -> AppError:
+    return Denied("access.denied", "You may not do this.")
