@@ -21,12 +21,14 @@ class Actor:
 class Scope:
     """The owners (institutions) whose data one actor may touch for one purpose.
 
-    `owners` holds `owner.id` numbers; None means every owner and is for system work only.
+    `owners` holds `owner.id` numbers; None means every owner and is for system work only. `home`
+    is the institution that the actor works for: what it stores belongs there.
     """
 
     owners: frozenset[int] | None
     actor: Actor
     purpose: str
+    home: int | None = None
 
     def covers(self, owner_id: int) -> bool:
         """Whether data of `owner_id` are within this scope."""

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from gateway.upper_layer.sop_classes import (
     storage_classes,
     transfer_syntaxes,
 )
+from identity.roles.domain import built_in
 from kernel import settings_page
 from kernel.settings import Settings
 from kernel.web.guard import PERMISSIONS, permission_of
@@ -53,7 +54,10 @@ async def documents() -> Mapping[str, str]:
 
 def _routes(app: web.Application) -> Iterator[str]:
     yield f"# Routes and permissions\n\n{GENERATED}\n"
-    yield "Until accounts exist, whoever asks from this machine has every permission.\n"
+    yield (
+        "Who asks is known by a session cookie, a bearer token of a client, or a capability. A"
+        " permission holds for the organisations below the place where its role was granted.\n"
+    )
     rows = []
     for route in app.router.routes():
         if route.method == "HEAD" or route.resource is None:
@@ -67,6 +71,24 @@ def _routes(app: web.Application) -> Iterator[str]:
     yield from _table(
         ("permission", "lets"), [(f"`{name}`", text) for name, text in PERMISSIONS.items()]
     )
+    yield "\n## Roles\n"
+    yield (
+        "`passes on` are permissions that the holder may grant without having them. Roles that"
+        " exclude each other cannot be held over the same organisation.\n"
+    )
+    catalogue = built_in()
+    roles = [
+        (f"`{role.code}`", role.title, _codes(role.permissions), _codes(role.delegates))
+        for role in catalogue.roles.values()
+    ]
+    yield from _table(("role", "title", "may", "passes on"), roles)
+    yield "\n"
+    excluded = [(_codes(one.roles), one.reason) for one in catalogue.conflicts]
+    yield from _table(("exclude each other", "because"), excluded)
+
+
+def _codes(names: Iterable[str]) -> str:
+    return " ".join(f"`{name}`" for name in sorted(names))
 
 
 def _conformance() -> Iterator[str]:

@@ -1,48 +1,58 @@
-"""The guard of the web until accounts exist: whoever asks from this machine is the local owner."""
+"""Opening the doors: accounts at the first start, and which addresses may be listened on."""
 
 from __future__ import annotations
 
-import ipaddress
-
-from aiohttp import web
-
-from kernel.errors import Denied, Invalid
-from kernel.scope import Actor, Scope
+from identity.accounts.passwords import Hashing
+from identity.accounts.service import password_is_due
+from identity.first_start.service import ensure_admin
+from kernel.db.database import Database
+from kernel.errors import Invalid
+from kernel.scope import Scope
 from kernel.settings import Settings, split_address
 from kernel.web.safety import is_loopback
 
-LOCAL_OWNER = 1
+_SCOPE = Scope.system("doors")
 
 
-class LoopbackGuard:
-    """Grants everything of the local owner to loopback, nothing to anybody else."""
-
-    async def authorise(self, request: web.Request, permission: str) -> Scope:
-        """The local owner's scope; raises Denied `access.remote` for a request from elsewhere."""
-        if not _from_loopback(request):
-            raise Denied("access.remote", "Only requests from this machine are answered.")
-        return Scope(frozenset({LOCAL_OWNER}), Actor("session", "local"), permission)
-
-
-def _from_loopback(request: web.Request) -> bool:
-    # A request through a reverse proxy comes from this machine, but its sender does not.
-    if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
-        return False
+async def prepare_accounts(settings: Settings) -> str | None:
+    """Make the account `admin` where no account is: its password, which is to be shown once."""
+    database = await Database.open(settings)
     try:
-        return ipaddress.ip_address(request.remote or "").is_loopback
-    except ValueError:
-        return False
+        made = await ensure_admin(database, settings.access, Hashing())
+    finally:
+        await database.close()
+    return None if made is None else made[1]
 
 
-def refuse_open_doors(settings: Settings) -> None:
-    """Raise Invalid `serve.beyond_loopback` when an address can be reached from other machines."""
+async def refuse_open_doors(settings: Settings) -> None:
+    """Keep to loopback while `admin` has the password that was generated.
+
+    Raises Invalid `settings.address`, `serve.beyond_loopback`.
+    """
+    found = beyond_loopback(settings)
+    if found is None:
+        return
+    database = await Database.open(settings)
+    try:
+        async with database.session(_SCOPE) as session:
+            due = await password_is_due(session)
+    finally:
+        await database.close()
+    if due:
+        name, bind = found
+        raise Invalid(
+            "serve.beyond_loopback",
+            "{name} is {value}, which other machines can reach, and the account admin still has"
+            " the password that was generated for it. Start on 127.0.0.1, sign in, change it.",
+            name=name,
+            value=bind,
+        )
+
+
+def beyond_loopback(settings: Settings) -> tuple[str, str] | None:
+    """The first address, with its setting's name, that other machines can reach."""
     for name, bind in (("http.bind", settings.http.bind), ("dicom.bind", settings.dicom.bind)):
         split_address(bind)
         if not is_loopback(bind):
-            raise Invalid(
-                "serve.beyond_loopback",
-                "{name} is {value}, which other machines can reach. There are no accounts yet, so"
-                " Yunying listens on this machine only: use 127.0.0.1.",
-                name=name,
-                value=bind,
-            )
+            return name, bind
+    return None

@@ -16,7 +16,7 @@ from kernel.errors import Conflict
 from kernel.settings import Settings
 from server.beats import beating
 from server.folder import create_folder
-from server.guard import refuse_open_doors
+from server.guard import beyond_loopback, prepare_accounts, refuse_open_doors
 from server.migrations.run import upgrade
 from server.supervisor import Supervisor, launch, until_signal
 
@@ -37,10 +37,12 @@ async def serve(
     Raises Invalid for settings that cannot be, Conflict `serve.runs_already`, Unavailable when a
     process cannot start.
     """
-    refuse_open_doors(settings)
+    beyond_loopback(settings)  # an address that cannot be is said before anything is made
     create_folder(settings)
     with _alone(settings, roles):
         await upgrade(settings)
+        _say_password(await prepare_accounts(settings))
+        await refuse_open_doors(settings)
         told = asyncio.ensure_future(until_signal())
         supervisor = Supervisor(roles, wanted)
         starting = asyncio.ensure_future(supervisor.start())
@@ -79,6 +81,15 @@ async def _load_demo(wanted: Mapping[str, Any]) -> None:
         click.echo(f"No demonstration studies: {message.get('message', 'see the log')}", err=True)
 
 
+def _say_password(password: str | None) -> None:
+    if password is not None:
+        click.echo("The account admin was made. Its password is shown this once:")
+        click.echo(f"  {password}")
+        click.echo(
+            "It must be changed at the first sign-in, and before other machines are answered."
+        )
+
+
 def _say_ready(settings: Settings, supervisor: Supervisor) -> None:
     web, dicom = supervisor.address("web"), supervisor.address("gateway")
     click.echo("Yunying 云影 is ready.")
@@ -87,7 +98,7 @@ def _say_ready(settings: Settings, supervisor: Supervisor) -> None:
     if dicom:
         click.echo(f"  DICOM    {settings.dicom.ae_title} at {dicom}")
     click.echo(f"  Data     {settings.data}")
-    click.echo("  No account is needed: only this machine is answered. Ctrl-C ends.")
+    click.echo("  Ctrl-C ends.")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,11 @@ from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from dicomweb import routes as dicomweb
 from dicomweb.browse import routes as browse
+from identity.guard.keeper import Keeper
+from identity.guard.service import IdentityGuard
+from identity.pages import routes as signing_in
+from identity.pages.routes import Identity
+from identity.sign_in.service import SignIn
 from kernel.audit.trail import AuditTrail
 from kernel.db.database import Database
 from kernel.errors import Unavailable
@@ -24,7 +29,6 @@ from kernel.web.pages import NAVIGATION, NavigationItem
 from server import health, metrics
 from server.beats import beating
 from server.gateway_process import Report
-from server.guard import LoopbackGuard
 from server.internal import serve_internal
 
 SHUTDOWN_S = 3.0
@@ -70,10 +74,14 @@ async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
     trail = AuditTrail.open(settings)
     stack.callback(trail.close)
     app = make_app(settings)
-    app[GUARD] = LoopbackGuard()
+    keeper = await Keeper.open(database)
+    stack.push_async_callback(keeper.close)
+    guard = IdentityGuard(keeper, settings.access)
+    app[GUARD] = guard
     app[AUDIT] = trail
     dicomweb.setup(app, receiver=receiver, reader=reader, catalog=catalog, desk=desk)
     browse.setup(app)
+    signing_in.setup(app, Identity(database, SignIn(database, settings.access), guard))
     app[NAVIGATION].append(NavigationItem("/studies", marked("Studies"), "photo"))
     health.setup(app, settings, database)
     metrics.setup(app, settings)

@@ -49,15 +49,17 @@ def boundary_of(content_type: str) -> str:
 
 
 def owner_for(scope: Scope) -> int:
-    """The institution that owns what this actor stores: the only one of its scope.
+    """The institution that owns what this actor stores: its own, or the only one of its scope.
 
     Raises `Denied('store.owner')` where the scope names several and none is the local one.
     """
     local = 1
-    if scope.covers(local):
-        return local
+    if scope.home is not None and scope.covers(scope.home):
+        return scope.home
     if scope.owners is not None and len(scope.owners) == 1:
         return next(iter(scope.owners))
+    if scope.covers(local):
+        return local
     raise Denied("store.owner", "It is not clear for which institution to store.")
 
 

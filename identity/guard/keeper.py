@@ -26,6 +26,7 @@ from identity.changes.service import versions
 from identity.clients.domain import ApiClient
 from identity.clients.service import load_clients
 from identity.grants.service import load_rights
+from identity.organisations.service import load_tree
 from identity.sessions.service import ENDED_SINCE, note_seen
 from identity.sessions.tables import session as session_table
 from kernel.db.database import Database
@@ -53,6 +54,7 @@ _SESSION = Statement(
         account.c.login,
         account.c.display_name,
         account.c.networks,
+        account.c.organisation_id,
     )
     .join(account, account.c.id == session_table.c.account_id)
     .where(session_table.c.token_hash == bindparam("token_hash"))
@@ -70,6 +72,7 @@ class Snapshot:
     clients: Mapping[str, ApiClient]
     keys: Keys
     revoked: frozenset[str]
+    homes: Mapping[int, int]  # organisation → the institution that owns what its people store
 
 
 @dataclass(slots=True)
@@ -84,6 +87,7 @@ class KnownSession:
     login: str
     display_name: str
     networks: str
+    organisation_id: int | None
 
 
 class Keeper:
@@ -100,6 +104,7 @@ class Keeper:
         self._sessions: dict[str, KnownSession] = {}
         self._seen: dict[int, float] = {}
         self._looking = asyncio.Lock()
+        self._bell: Bell | None = None
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -107,7 +112,8 @@ class Keeper:
         """Read everything once and keep looking until `close`."""
         keeper = cls(database)
         await keeper.look()
-        keeper._task = asyncio.create_task(keeper._keep(await Bell.open(database)))
+        keeper._bell = await Bell.open(database)
+        keeper._task = asyncio.create_task(keeper._keep(keeper._bell))
         return keeper
 
     async def close(self) -> None:
@@ -115,6 +121,8 @@ class Keeper:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._bell is not None:
+            await self._bell.close()
         await self._save_seen()
 
     @property
@@ -173,28 +181,27 @@ class Keeper:
 
     async def _keep(self, bell: Bell) -> None:
         saved = self._clock()
-        try:
-            while True:
-                await bell.wait(LOOK_EVERY_S)
-                try:
-                    await self.look()
-                    if self._clock() - saved > SAVE_SEEN_EVERY_S:
-                        await self._save_seen()
-                        saved = self._clock()
-                except (SQLAlchemyError, Unavailable, OSError):
-                    log.exception("access.look_failed")
-                await asyncio.sleep(AT_MOST_EVERY_S)
-        finally:
-            await bell.close()
+        while True:
+            await bell.wait(LOOK_EVERY_S)
+            try:
+                await self.look()
+                if self._clock() - saved > SAVE_SEEN_EVERY_S:
+                    await self._save_seen()
+                    saved = self._clock()
+            except (SQLAlchemyError, Unavailable, OSError):
+                log.exception("access.look_failed")
+            await asyncio.sleep(AT_MOST_EVERY_S)
 
     async def _read(self) -> Snapshot:
         async with self._database.session(_SCOPE) as session:
             rights = await load_rights(session)
+            tree = await load_tree(session)
             return Snapshot(
                 Access(rights, await open_now(session)),
                 await load_clients(session),
                 await load_keys(session),
                 await load_revoked(session),
+                {one: tree.institution_of(one) for one in tree.by_id},
             )
 
     async def _forget_ended(self) -> None:

@@ -97,7 +97,8 @@ class IdentityGuard:
             return Scope(frozenset(), actor, permission)
         if known.stage != "full":
             raise Denied("access.password_change", "Please change your password first.")
-        return self._scope(snapshot, actor, Subject("account", known.account_id), permission)
+        subject = Subject("account", known.account_id)
+        return self._scope(snapshot, actor, subject, permission, known.organisation_id)
 
     def _client(
         self, request: web.Request, snapshot: Snapshot, token: str, permission: str
@@ -111,7 +112,7 @@ class IdentityGuard:
         self._check_address(request, found.networks.split(","))
         if found.permissions and permission not in found.permissions:
             raise _denied()
-        return self._scope(snapshot, actor, found.subject, permission)
+        return self._scope(snapshot, actor, found.subject, permission, found.organisation_id)
 
     def _capability(
         self, request: web.Request, snapshot: Snapshot, token: str, permission: str
@@ -124,11 +125,19 @@ class IdentityGuard:
             raise NotFound("study.not_found", "there is no such study")
         return Scope(found.owners, actor, found.purpose)
 
-    def _scope(self, snapshot: Snapshot, actor: Actor, subject: Subject, permission: str) -> Scope:
+    def _scope(
+        self,
+        snapshot: Snapshot,
+        actor: Actor,
+        subject: Subject,
+        permission: str,
+        place: int | None,
+    ) -> Scope:
         owners, emergency = snapshot.access.owners_for(subject, permission, self._clock())
         if not owners:
             raise _denied()
-        return Scope(owners, actor, EMERGENCY if emergency else permission)
+        home = snapshot.homes.get(place) if place is not None else None
+        return Scope(owners, actor, EMERGENCY if emergency else permission, home)
 
     def _check_address(self, request: web.Request, *networks: tuple[str, ...] | list[str]) -> None:
         if not all(is_within(request.remote or "", some) for some in networks):

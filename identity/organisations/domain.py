@@ -137,6 +137,13 @@ class Tree:
             yield one
             waiting.extend(reversed(self.children(one.id)))
 
+    def institution_of(self, organisation_id: int) -> int:
+        """The institution that a department belongs to; any other organisation is its own."""
+        one = self.by_id[organisation_id]
+        while one.kind == "department" and one.parent_id is not None:
+            one = self.by_id[one.parent_id]
+        return one.id
+
     def by_code(self, code: str) -> Organisation | None:
         """The prefecture, county or institution with this code; departments have none alone."""
         found = (one for one in self.by_id.values() if one.code == code)

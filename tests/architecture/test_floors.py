@@ -25,6 +25,8 @@ FACES = {
         "gateway.server",
         "gateway.upper_layer.sop_classes",
         "identity.accounts.passwords",
+        "identity.guard.keeper",
+        "identity.pages.routes",
     }
 }
 # What pure data handling may import from kernel.

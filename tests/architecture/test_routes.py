@@ -13,7 +13,7 @@ from kernel.web.guard import PERMISSIONS, PUBLIC, permission_of
 from server.web_process import build
 
 # Open to everybody: nothing about a patient can be learnt there.
-OPEN_ROUTES = {"/healthz", "/static/{path}"}
+OPEN_ROUTES = {"/healthz", "/static/{path}", "/login", "/login/code", "/logout"}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def test_every_route_has_a_permission_that_exists(app: web.Application) ->
         assert permission_of(route.handler) in PERMISSIONS, f"{route.method} {route.resource}"
 
 
-async def test_only_health_and_built_files_are_public(app: web.Application) -> None:
+async def test_only_health_signing_in_and_built_files_are_public(app: web.Application) -> None:
     public = {
         route.resource.canonical
         for route in app.router.routes()

@@ -117,7 +117,8 @@ async def _by_dimse(server: Running, acknowledged: dict[str, Made]) -> None:
 async def _by_stow(server: Running, acknowledged: dict[str, Made]) -> None:
     """Send instance after instance by STOW-RS."""
     kind = 'multipart/related; type="application/dicom"; boundary=yy'
-    async with aiohttp.ClientSession(headers={"Content-Type": kind}) as client:
+    headers = {"Content-Type": kind, **server.bearer}
+    async with aiohttp.ClientSession(headers=headers) as client:
         for number in itertools.count(1):
             made = make(BY_STOW, 1, number)
             body = b"--yy\r\nContent-Type: application/dicom\r\n\r\n" + part10(made)
@@ -203,6 +204,7 @@ def part10(made: Made) -> bytes:
 async def _assert_all_there(server: Running, acknowledged: dict[str, Made]) -> None:
     """Every acknowledged instance comes back with its very bytes."""
     accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+    accept |= server.bearer
     lost: list[str] = []
     async with aiohttp.ClientSession(server.base, headers=accept) as client:
         for series, expected in _by_series(acknowledged).items():

@@ -98,7 +98,7 @@ def _assert_unavailable(server: Running, made: list[Made], shared: dict[str, str
     """The study is known; its bytes are an outage by every door, not something that is missing."""
     assert len(json.loads(server.get(f"{STUDY}/instances"))) == len(made)
     for path in (STUDY, f"{STUDY}/metadata", _path(made[0]), f"{_path(made[0])}/frames/1"):
-        request = urllib.request.Request(server.base + path, headers={"Accept": "*/*"})
+        request = urllib.request.Request(server.base + path, headers=server.bearer)
         with pytest.raises(urllib.error.HTTPError) as failure:
             urllib.request.urlopen(request, timeout=30)
         with failure.value as answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -16,10 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from identity.accounts.service import find_account
+from identity.clients.service import NewClient, create_client
+from kernel.db.database import Database
+from kernel.scope import Scope
+from kernel.settings import Settings, load
 from tests.conftest import ROOT
 
 YUNYING = (sys.executable, "-P", "-m", "server.cli")
 READY_S = 60.0
+SCOPE = Scope.system("test")
 
 
 @dataclass(slots=True)
@@ -33,11 +40,17 @@ class Running:
     dicom_port: int = 0
     metrics: str = ""
     log_start: int = 0  # in bytes: an earlier server of the same folder wrote what is before
+    token: str = ""
 
     @property
     def base(self) -> str:
         """Address of the web server."""
         return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header that opens everything: the token of the account `admin`."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def log(self) -> str:
         """Everything its processes wrote until now."""
@@ -45,8 +58,8 @@ class Running:
 
     def get(self, path: str, *, ok: bool = True, accept: str = "*/*") -> bytes:
         """Body of a GET; with `ok` any error raises."""
-        request = urllib.request.Request(self.base + path, headers={"Accept": accept})
-        return self._ask(request, ok=ok)
+        headers = {"Accept": accept, **self.bearer}
+        return self._ask(urllib.request.Request(self.base + path, headers=headers), ok=ok)
 
     def post(
         self,
@@ -57,7 +70,7 @@ class Running:
         ok: bool = True,
     ) -> bytes:
         """Body of the answer to a POST."""
-        headers = {"Content-Type": kind, "Accept": "*/*"}
+        headers = {"Content-Type": kind, "Accept": "*/*", **self.bearer}
         return self._ask(urllib.request.Request(self.base + path, body, headers), ok=ok)
 
     def _ask(self, request: urllib.request.Request, *, ok: bool) -> bytes:
@@ -99,6 +112,17 @@ class Running:
         return self.process.wait(30)
 
 
+async def admin_token(settings: Settings) -> str:
+    """A bearer token with the rights of `admin`, as `yunying token create` makes it."""
+    database = await Database.open(settings)
+    try:
+        async with database.session(SCOPE, write=True) as session:
+            admin = await find_account(session, SCOPE, "admin")
+            return (await create_client(session, SCOPE, NewClient("test", admin.id)))[1]
+    finally:
+        await database.close()
+
+
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without settings of its own, plus `variables`."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("YUNYING_")}
@@ -127,6 +151,8 @@ def serve(folder: Path, *options: str, **variables: str) -> Iterator[Running]:
     server = Running(process, data, output, log_start=start)
     try:
         server.wait_until_ready()
+        settings = load(None, environment(**variables), {"data": str(data)})
+        server.token = asyncio.run(admin_token(settings))
         yield server
         if server.http_port and process.poll() is None:
             server.metrics = server.get("/metrics").decode()

@@ -1,64 +1,53 @@
-"""The small parts of the server: guard, heartbeats, metrics text."""
+"""The small parts of the server: doors, heartbeats, metrics text."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from kernel.errors import Denied, Invalid
+from identity.sign_in.service import SignIn, Visitor
+from kernel.db.database import Database
+from kernel.errors import Invalid
 from kernel.settings import DicomSettings, HttpSettings, Settings
 from server.beats import beating, read_beats, remove_dead
-from server.guard import LoopbackGuard, refuse_open_doors
+from server.guard import prepare_accounts, refuse_open_doors
 from server.metrics import family
 from server.web_process import build
 
 
-class Asked:
-    """As much of a request as the guard looks at."""
-
-    def __init__(self, remote: str | None, **headers: str) -> None:
-        self.remote = remote
-        self.headers = headers
-
-
-@pytest.mark.parametrize("remote", ["127.0.0.1", "::1", "127.8.9.1"])
-async def test_this_machine_is_the_local_owner(remote: str) -> None:
-    scope = await LoopbackGuard().authorise(Asked(remote), "archive.study.read")  # type: ignore[arg-type]
-    assert scope.covers(1) and not scope.covers(2)
-    assert scope.actor.kind == "session"
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        Asked("192.168.1.7"),
-        Asked(None),
-        Asked(""),
-        Asked("127.0.0.1", **{"X-Forwarded-For": "8.8.8.8"}),
-        Asked("127.0.0.1", Forwarded="for=8.8.8.8"),
-    ],
-)
-async def test_others_are_denied_also_behind_a_proxy(asked: Asked) -> None:
-    with pytest.raises(Denied, match="this machine"):
-        await LoopbackGuard().authorise(asked, "archive.study.read")  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("bind", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.org:1"])
-def test_binds_beyond_loopback_are_refused(bind: str) -> None:
-    for settings in (Settings(http=HttpSettings(bind)), Settings(dicom=DicomSettings(bind))):
-        with pytest.raises(Invalid, match="other machines can reach"):
-            refuse_open_doors(settings)
+async def test_other_machines_are_answered_once_the_first_password_was_changed(
+    settings: Settings, bind: str
+) -> None:
+    password = await prepare_accounts(settings)
+    assert password is not None and await prepare_accounts(settings) is None
+    wide = replace(settings, http=HttpSettings(bind))
+    for closed in (wide, replace(settings, dicom=DicomSettings(bind))):
+        with pytest.raises(Invalid, match="other machines can reach") as caught:
+            await refuse_open_doors(closed)
+        assert caught.value.code == "serve.beyond_loopback"
+    database = await Database.open(settings)
+    try:
+        sign_in = SignIn(database, settings.access)
+        visitor = Visitor("127.0.0.1", "")
+        begun = await sign_in.with_password("admin", password, visitor)
+        person = begun.session.account_id
+        await sign_in.change_password(person, password, "Lusheng-42-pipes", visitor)
+    finally:
+        await database.close()
+    await refuse_open_doors(wide)
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "localhost:8080", "[::1]:8080"])
-def test_loopback_binds_are_allowed(bind: str) -> None:
-    refuse_open_doors(Settings(http=HttpSettings(bind), dicom=DicomSettings(bind)))
+async def test_loopback_binds_are_allowed(bind: str) -> None:
+    await refuse_open_doors(Settings(http=HttpSettings(bind), dicom=DicomSettings(bind)))
 
 
 async def test_a_heartbeat_lasts_as_long_as_its_process(tmp_path: Path) -> None:
