@@ -142,6 +142,11 @@ class Keeper:
             raise _stale()
         return self._snapshot
 
+    async def current_again(self) -> Snapshot:
+        """What is known after one more look, for a token that was not: it may be new."""
+        await self.look()
+        return await self.current()
+
     async def session(self, token_hash: str) -> KnownSession | None:
         """The live session with that token; one read of the database for each new one."""
         known = self._sessions.get(token_hash)

@@ -55,7 +55,7 @@ class IdentityGuard:
             token = token.strip()
             if token.startswith(capabilities.PREFIX):
                 return self._capability(request, snapshot, token, permission)
-            return self._client(request, snapshot, token, permission)
+            return await self._client(request, snapshot, token, permission)
         return await self._session(request, snapshot, permission)
 
     async def known_session(self, request: web.Request) -> tuple[KnownSession, str] | None:
@@ -100,13 +100,17 @@ class IdentityGuard:
         subject = Subject("account", known.account_id)
         return self._scope(snapshot, actor, subject, permission, known.organisation_id)
 
-    def _client(
+    async def _client(
         self, request: web.Request, snapshot: Snapshot, token: str, permission: str
     ) -> Scope:
-        found = snapshot.clients.get(fingerprint(token))
-        if found is None or not token.startswith(clients.PREFIX):
+        if not token.startswith(clients.PREFIX):
             raise _unknown()
-        if found.has_expired(self._clock()):
+        token_hash = fingerprint(token)
+        found = snapshot.clients.get(token_hash)
+        if found is None:
+            snapshot = await self._keeper.current_again()
+            found = snapshot.clients.get(token_hash)
+        if found is None or found.has_expired(self._clock()):
             raise _unknown()
         actor = request[ACTOR] = Actor("client", str(found.id))
         self._check_address(request, found.networks.split(","))
