@@ -196,6 +196,13 @@ def scan(
     return scanner.finish()
 
 
+def _closer(group: int, plan: _Plan) -> int:
+    """The element number in `group` from which each element gets the closer look."""
+    if group < plan.guard[0]:
+        return _BEYOND
+    return plan.guard[1] if group == plan.guard[0] else 0
+
+
 def _skim_explicit(
     data: bytes, position: int, plan: _Plan, sink: dict[int, bytes], budget: int, limit: int
 ) -> tuple[int, int, int | None]:
@@ -205,7 +212,7 @@ def _skim_explicit(
     Returns the position (beyond the end of `data` where the last value is unwanted and not there
     whole), what is left of the budget of elements, and the tag of that last value.
     """
-    unpack, groups, (guard_group, guard) = _EXPLICIT.unpack_from, plan.groups, plan.guard
+    unpack, groups = _EXPLICIT.unpack_from, plan.groups
     current, wanted, closer = -1, _NO_GROUP.get, _BEYOND
     group, element, vr, length, start, left = 0, 0, 0, 0, 0, budget
     tag: int | None = None
@@ -214,7 +221,7 @@ def _skim_explicit(
             group, element, vr, length = unpack(data, position)
             if group != current:
                 current, wanted = group, groups.get(group, _NO_GROUP).get
-                closer = _BEYOND if group < guard_group else guard if group == guard_group else 0
+                closer = _closer(group, plan)
             if element >= closer:
                 break
             if vr in _SHORT:
@@ -244,7 +251,7 @@ def _skim_implicit(
     data: bytes, position: int, plan: _Plan, sink: dict[int, bytes], budget: int, limit: int
 ) -> tuple[int, int, int | None]:
     """The same as `_skim_explicit` for implicit VR little endian."""
-    unpack, groups, (guard_group, guard) = _IMPLICIT.unpack_from, plan.groups, plan.guard
+    unpack, groups = _IMPLICIT.unpack_from, plan.groups
     current, wanted, closer = -1, _NO_GROUP.get, _BEYOND
     group, element, length, start, left = 0, 0, 0, 0, budget
     tag: int | None = None
@@ -253,7 +260,7 @@ def _skim_implicit(
             group, element, length = unpack(data, position)
             if group != current:
                 current, wanted = group, groups.get(group, _NO_GROUP).get
-                closer = _BEYOND if group < guard_group else guard if group == guard_group else 0
+                closer = _closer(group, plan)
             if element >= closer or length == UNDEFINED:
                 break
             start = position + 8

@@ -64,13 +64,17 @@ async def test_rows_are_seen_by_others_only_after_the_bytes_are_synced(
     reader.close()
 
 
+def size(path: Path) -> int:
+    return path.stat().st_size
+
+
 async def test_the_log_has_its_size_before_the_first_batch_and_keeps_it(
     settings: Settings, database: Database
 ) -> None:
     index = sqlite_file(settings)
     log = Path(f"{index}-wal")
     receiver = await Receiver.open(settings, database)
-    before = log.stat().st_size
+    before = size(log)
     assert before >= 16 << 20
     await asyncio.gather(
         *[
@@ -78,5 +82,5 @@ async def test_the_log_has_its_size_before_the_first_batch_and_keeps_it(
             for made in (make(number=number) for number in range(1, 30))
         ]
     )
-    assert log.stat().st_size == before
+    assert size(log) == before
     await receiver.close()

@@ -1,14 +1,14 @@
 """Roles, grants and emergency access.
 
-Revision ID: identity_3
-Revises: identity_2
+Revision ID: 0008
+Revises: 0007
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "identity_3"
-down_revision = "identity_2"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

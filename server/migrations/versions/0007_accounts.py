@@ -1,14 +1,14 @@
 """Accounts, their secrets, and sessions.
 
-Revision ID: identity_2
-Revises: identity_1
+Revision ID: 0007
+Revises: 0006
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "identity_2"
-down_revision = "identity_1"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -1,14 +1,14 @@
 """API clients and capabilities.
 
-Revision ID: identity_4
-Revises: identity_3
+Revision ID: 0009
+Revises: 0008
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "identity_4"
-down_revision = "identity_3"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
