@@ -17,7 +17,7 @@ from kernel.events.tables import event, event_counter, event_delivery
 from kernel.scope import Scope
 
 _SCOPE = Scope.system("events")
-_NUMBERED_AT_ONCE = 200
+NUMBERED_AT_ONCE = 200
 
 # For hot paths: parameters topic, key, payload (JSON text), owner_id, created_at (seconds since
 # 1970); gives the id. Ring the database's ringer after the commit.
@@ -75,7 +75,7 @@ async def number_events(database: Database) -> int:
             select(event.c.id, (literal(last) + func.row_number().over(order_by=event.c.id)))
             .where(event.c.seq.is_(None))
             .order_by(event.c.id)
-            .limit(_NUMBERED_AT_ONCE)
+            .limit(NUMBERED_AT_ONCE)
             .subquery()
         )
         source, number = fresh.c

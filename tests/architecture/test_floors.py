@@ -16,6 +16,7 @@ OPEN = {"kernel", "dataset"}
 FACES = {
     "server": {
         "archive.journal.node",
+        "archive.journal.spares",
         "archive.receive.recovery",
         "archive.query.conditions",  # the conformance statement names the matching keys
         "archive.settle.sweep",
