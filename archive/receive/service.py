@@ -28,9 +28,10 @@ from archive.journal.record import (
     pack_header,
 )
 from archive.journal.segment import Buffer, OpenSegment, OsSegmentFile, Segment
+from dataset.layout import Layouts
 from dataset.names import PersonName, name_keys
 from dataset.part10 import file_head
-from dataset.scanner import Scanner, ScanResult, scan
+from dataset.scanner import Scanner, ScanResult
 from kernel.db.database import Database
 from kernel.errors import Invalid, Unavailable
 from kernel.settings import Settings
@@ -61,6 +62,7 @@ class Receiver:
         self._committing: asyncio.Task[None] | None = None
         self._open_segments: set[Segment] = set()
         self._closed = False
+        self._layouts = Layouts()
 
     @classmethod
     async def open(
@@ -94,8 +96,9 @@ class Receiver:
         Future is done when bytes and index are durable. It, or this call, raises `Unavailable`
         (``storage.*``, ``index.failed``) when the instance was not stored.
         """
+        key = (origin.source, identity.sop_class_uid, identity.transfer_syntax_uid)
         try:
-            scanned = scan(parts, identity.transfer_syntax_uid)
+            scanned = self._layouts.scan(key, parts, identity.transfer_syntax_uid)
         except Invalid as error:
             return self._append(origin, identity, parts, None, error)
         return self._append(origin, identity, parts, scanned, None)
