@@ -100,6 +100,11 @@ class ArchiveSettings:
         "Disk space kept in journal segments that were written before: a burst of up to this size"
         " is received half as fast again. 0: none.",
     )
+    journal_bytes: int = setting(
+        2 * 1024 * 1024 * 1024,
+        "Above this size of the journal series are settled at once, and receiving pauses for a"
+        " fifth to half of the time so that settling keeps up.",
+    )
     segment_grace_s: float = setting(
         3600.0, "A segment is deleted this long after its last record was settled."
     )

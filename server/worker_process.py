@@ -12,7 +12,7 @@ from archive.decisions.service import Desk
 from archive.journal.spares import keep_spares
 from archive.receive.recovery import recover
 from archive.settle.service import Settler
-from archive.settle.sweep import sweep
+from archive.settle.sweep import keep_sweeping
 from archive.store.service import open_stores
 from archive.versions.service import Policies, compare_pending
 from gateway.ae.service import AeDirectory
@@ -25,7 +25,7 @@ from kernel.settings import Settings
 from server.beats import beating
 from server.gateway_process import Report
 
-RECOVER_EVERY_S, COMPARE_EVERY_S, DECIDE_EVERY_S, SWEEP_EVERY_S = 10.0, 2.0, 5.0, 60.0
+RECOVER_EVERY_S, COMPARE_EVERY_S, DECIDE_EVERY_S = 10.0, 2.0, 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
                 "compare", COMPARE_EVERY_S, lambda: compare_pending(database, stores, policies)
             ),
             _repeat("decide", DECIDE_EVERY_S, desk.finish),
-            _repeat("sweep", SWEEP_EVERY_S, lambda: sweep(database, stores, settings.archive)),
+            keep_sweeping(settings, database, stores),
         ]
         await stack.enter_async_context(beating(settings, "worker"))
         report({"address": ""})

@@ -20,6 +20,7 @@ from archive.index.commit import open_committer
 from archive.index.durable import Committer, Waiting
 from archive.journal.domain import Identity, Origin, Outcome, Receipt
 from archive.journal.node import journal_folder, node_id
+from archive.journal.pressure import Pressure
 from archive.journal.record import (
     FLAG_QUARANTINED,
     FLAG_STREAMED,
@@ -51,12 +52,14 @@ class Receiver:
         node: str,
         committer: Committer,
         open_file: OpenSegment,
+        pressure: Pressure,
     ) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._node = node
         self._committer = committer
         self._open_file = open_file
+        self._pressure = pressure
         self._segment: Segment | None = None
         self._pending: list[Waiting] = []
         self._committing: asyncio.Task[None] | None = None
@@ -73,7 +76,8 @@ class Receiver:
         node = await asyncio.to_thread(_prepare, folder, settings)
         committer = open_committer(database, node)
         await committer.prepare()
-        return cls(folder, settings.archive.segment_bytes, node, committer, open_file)
+        pressure = Pressure(settings)
+        return cls(folder, settings.archive.segment_bytes, node, committer, open_file, pressure)
 
     async def close(self) -> None:
         """Wait for what is on its way, then give up files and threads; twice is as good."""
@@ -148,8 +152,12 @@ class Receiver:
         """Commit batch after batch until nothing is left."""
         try:
             while self._pending:
+                begun = time.monotonic()
                 await self._committer.drain(self._take, self._told)
                 await self._close_finished()
+                pause_s = self._pressure.pause_s(time.monotonic() - begun)
+                if pause_s and not self._closed:  # settling gets its share of the disk
+                    await asyncio.sleep(pause_s)
         finally:
             self._committing = None
 

@@ -16,6 +16,7 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.index.tables import instance, instance_version, pack, pack_copy, series, study
+from archive.journal.pressure import Pressure
 from archive.nodes.rows import lies
 from archive.settle import rows
 from archive.settle.build import Built, Source, build_pack, write_metadata
@@ -56,6 +57,7 @@ class Settler:
         self._database = database
         self._stores = stores or open_stores(settings)
         self._node = self._stores.node
+        self._pressure = Pressure(settings)
         self._blocked: dict[int, float] = {}  # series id → not before (monotonic)
         self._quarantine_at = 0.0  # not before (monotonic)
         self._damaged: set[int] = set()  # quarantine row ids
@@ -64,7 +66,7 @@ class Settler:
         """Work until cancelled; an outage of a store is waited out."""
         while True:
             try:
-                worked = await self.settle_due()
+                worked = await self.settle_due(everything=self._pressure.high)
                 worked += await self.complete_studies()
                 worked += await self._settle_quarantine()
             except AppError as error:

@@ -8,21 +8,47 @@ left to the node that has it, which keeps some as spares for new segments.
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 
+import structlog
 from sqlalchemy import delete, exists, select, update
 
 from archive.index.tables import instance, instance_version, pack, pack_copy, quarantine, series
+from archive.journal.pressure import Pressure
 from archive.journal.segment import sync_directory
 from archive.journal.spares import recycle, spares_wanted
 from archive.nodes.rows import lies, within_reach
 from archive.settle.clock import now_ms
 from archive.store.service import JOURNAL, Stores
 from kernel.db.database import Database
+from kernel.errors import AppError
 from kernel.scope import Scope
-from kernel.settings import ArchiveSettings
+from kernel.settings import ArchiveSettings, Settings
 
 _SCOPE = Scope.system("sweep")
+_log = structlog.get_logger(__name__)
 _AT_ONCE = 100
+_EVERY_S = 60.0
+_LOOK_S = 2.0
+
+
+async def keep_sweeping(settings: Settings, database: Database, stores: Stores) -> None:
+    """Sweep once a minute, and every two seconds without grace while the journal is too full.
+
+    What is unavailable is tried again later; never returns.
+    """
+    pressure, limits = Pressure(settings), settings.archive
+    at_once = replace(limits, segment_grace_s=0.0)
+    due = time.monotonic()
+    while True:
+        if pressure.high or time.monotonic() >= due:
+            due = time.monotonic() + _EVERY_S
+            try:
+                await sweep(database, stores, at_once if pressure.high else limits)
+            except (AppError, OSError) as error:
+                _log.warning("sweep_postponed", why=str(error))
+        await asyncio.sleep(_LOOK_S)
 
 
 async def sweep(database: Database, stores: Stores, limits: ArchiveSettings) -> int:
