@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from archive.journal.node import journal_folder, node_id
 from archive.store.domain import ObjectStore
 from archive.store.files import LocalFiles
-from archive.store.s3 import S3Store
 from kernel.settings import Settings
 
 JOURNAL = "journal"
@@ -32,6 +31,8 @@ def open_stores(settings: Settings) -> Stores:
     """The stores that `settings` name."""
     journal = LocalFiles(journal_folder(settings), JOURNAL)
     if settings.objects.url:
+        from archive.store.s3 import S3Store  # noqa: PLC0415 - boto3 costs each start a second
+
         return Stores(journal, S3Store(settings.objects), node_id(settings))
     return Stores(journal, LocalFiles(settings.data / "objects"), node_id(settings))
 
