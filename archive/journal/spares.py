@@ -17,6 +17,7 @@ import asyncio
 import fcntl
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ import structlog
 from archive.journal.node import journal_folder
 from kernel.settings import ArchiveSettings, Settings
 
+F_SETSIG = 10  # Linux; not in the fcntl module of every Python
 SPARE, SEGMENT = ".spare", ".seg"
 _WRITING = ".writing"
 _PIECE_BYTES = 4 << 20
@@ -72,6 +74,9 @@ def _claim(fd: int, spare: Path) -> bool:
     """Whether the spare is ours: locked, still a spare, and read by nobody."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who opens the file while we have the lease makes the kernel send a signal, by default one
+        # that kills (fcntl(2), "Leases").
+        fcntl.fcntl(fd, F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         return spare.stat().st_ino == os.fstat(fd).st_ino

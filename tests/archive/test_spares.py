@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import mmap
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +59,32 @@ def test_a_spare_that_somebody_still_reads_is_left_alone(tmp_path: Path) -> None
     second = Segment(tmp_path, "node")
     second.file.close()
     assert not path.exists()
+
+
+def test_somebody_who_opens_a_spare_while_it_is_taken_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = spare(tmp_path)
+    readers: list[subprocess.Popen[bytes]] = []
+    real = fcntl.fcntl
+
+    def control(fd: int, command: int, argument: int = 0) -> int:
+        answer = real(fd, command, argument)
+        if command == fcntl.F_SETLEASE and argument == fcntl.F_WRLCK:
+            reading = [sys.executable, "-c", f"print('opening', flush=True); open({str(path)!r})"]
+            readers.append(subprocess.Popen(reading, stdout=subprocess.PIPE))
+            assert readers[0].stdout is not None
+            readers[0].stdout.readline()
+            with pytest.raises(BlockingIOError):  # the kernel has told us; we are alive
+                os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        return int(answer)
+
+    monkeypatch.setattr(fcntl, "fcntl", control)
+    segment = Segment(tmp_path, "node")
+    segment.file.close()
+    (reader,) = readers
+    reader.communicate(timeout=20)
+    assert (tmp_path / segment.key).stat().st_size == SIZE
 
 
 def test_two_writers_never_share_a_spare(tmp_path: Path) -> None:
