@@ -1,9 +1,9 @@
 """Deciding: about a study, series or instance, with everything that follows from it.
 
-The first transaction writes the decision and makes it hold: rows go, or are hidden, or are shown
-otherwise. What needs the stored files follows (first values, contradictions, metadata of what is
-left), then the log. Whatever a crash leaves undone `finish_decisions` does later: a decision is
-closed last. Stored bytes are never touched: packs without a reference die and go when their time
+The first transaction writes the decision, within what its actor may see, and hides rows or shows
+them otherwise. What concerns more than these rows follows as the system: what is deleted goes, then
+what needs the stored files (first values, contradictions, metadata of what is left), then the log.
+Whatever a crash leaves undone `finish_decisions` does later: a decision is closed last. Stored bytes are never touched: packs without a reference die and go when their time
 has passed.
 """
 
@@ -96,17 +96,20 @@ async def decide(
     actor: str,
     reason: str,
     detail: Mapping[str, Any] | None = None,
+    people: Database | None = None,
 ) -> Decided:
     """Decide about what `ref` names within `scope`; it holds, and is logged, when this returns.
 
-    `detail` is what `Decision` says of the kind. Raises `NotFound` (``study.not_found``,
-    ``series.not_found``, ``instance.not_found``, ``version.not_found``), `Conflict` where it cannot
-    be decided now (``study.held``, ``decision.*``, ``version.elsewhere``), `Invalid`
-    (``decision.*``, ``correct.*``), and `Unavailable` where the object store fails: the decision
-    stands then and is finished later.
+    `detail` is what `Decision` says of the kind. `people` is where the actor's own transactions
+    run, which see no more than `scope`; else they run in `database`. Raises `NotFound`
+    (``study.not_found``, ``series.not_found``, ``instance.not_found``, ``version.not_found``),
+    `Conflict` where it cannot be decided now (``study.held``, ``decision.*``,
+    ``version.elsewhere``), `Invalid` (``decision.*``, ``correct.*``), and `Unavailable` where the
+    object store fails: the decision stands then and is finished later.
     """
     _check(kind, ref, detail or {})
-    owners = await _owners(database, scope, ref)
+    people = people or database
+    owners = await _owners(people, scope, ref)
     if not owners:
         level = ("study", "series", "instance")[sum(map(bool, uids_of(ref))) - 1]
         raise NotFound(f"{level}.not_found", f"there is no such {level}")
@@ -114,7 +117,7 @@ async def decide(
         Decision(owner_id, kind, actor, reason, *uids_of(ref), dict(detail or {}), 0)
         for owner_id in owners
     ]
-    ids = [await _decide(database, scope, one) for one in made]
+    ids = [await _decide(people, scope, one) for one in made]
     instances = 0
     for decision_id in ids:
         instances += await complete(database, stores, settler, decision_id)
@@ -133,14 +136,17 @@ async def merge(
     actor: str,
     reason: str,
     undo: bool = False,
+    people: Database | None = None,
 ) -> Decided:
     """Let all studies of a patient answer under another one, or take that back (`undo`).
 
-    For every owner within the scope who knows both. Raises as `merging.record` does, and
-    `Unavailable` where the object store fails: the decision stands then and is finished later.
+    For every owner within the scope who knows both; `people` as in `decide`. Raises as
+    `merging.record` does, and `Unavailable` where the object store fails: the decision stands then
+    and is finished later.
     """
+    kind = UNMERGE if undo else MERGE
     ids = await merging.record(
-        database, scope, UNMERGE if undo else MERGE, patient, into, actor=actor, reason=reason
+        people or database, scope, kind, patient, into, actor=actor, reason=reason
     )
     for decision_id in ids:
         await complete(database, stores, settler, decision_id)
@@ -235,7 +241,11 @@ def _scope_of(made: Decision) -> Scope:
 
 
 async def _decide(database: Database, scope: Scope, wanted: Decision) -> int:
-    """The first transaction: the decision, its audit record, and what is seen at once."""
+    """The first transaction: the decision, its audit record, and what is seen at once.
+
+    What is deleted goes afterwards: names and packs without a reference are told only by who sees
+    the rows of every owner.
+    """
     ids = {"id": secrets.token_hex(8), "state": "open"}
     if wanted.kind == DELETE:
         ids |= {"instances": 0, "also": [], "gone": False, "series": []}  # type: ignore[dict-item]
@@ -244,8 +254,7 @@ async def _decide(database: Database, scope: Scope, wanted: Decision) -> int:
         study_id = await find_study(session, wanted)
         if study_id is None:
             raise NotFound("study.not_found", "there is no such study")
-        if wanted.kind != DELETE:
-            await _lock(session, study_id)
+        await _lock(session, study_id)
         decided = await rows.of_study(session, wanted.owner_id, wanted.study_instance_uid)
         latest_ms = max([now_ms(), *(one.decided_ms + 1 for one in decided)])
         if wanted.kind == DELETE:
@@ -256,9 +265,7 @@ async def _decide(database: Database, scope: Scope, wanted: Decision) -> int:
             await check_version(session, study_id, made)
         decision_id = await rows.add(session, made)
         await _audit(session, scope, made, decision_id)
-        if made.kind == DELETE:
-            await remove(session, decision_id, now_ms())
-        else:
+        if made.kind != DELETE:
             await show(session, study_id, fold([*decided, made]))
         return decision_id
 

@@ -21,17 +21,24 @@ from kernel.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Takes decisions, and says what was decided. One per process."""
+    """Takes decisions, and says what was decided. One per process.
+
+    `database` is the system's, which carries decisions through; what an actor sees and writes goes
+    through `people`, where that is another one.
+    """
 
     database: Database
     stores: Stores
     settler: Settler
+    people: Database | None = None
 
     @classmethod
-    async def open(cls, settings: Settings, database: Database) -> Desk:
+    async def open(
+        cls, settings: Settings, database: Database, people: Database | None = None
+    ) -> Desk:
         """A desk over the stores that `settings` name."""
         stores = await asyncio.to_thread(open_stores, settings)
-        return cls(database, stores, Settler(settings, database, stores))
+        return cls(database, stores, Settler(settings, database, stores), people)
 
     async def decide(
         self,
@@ -54,6 +61,7 @@ class Desk:
             actor=actor,
             reason=reason,
             detail=detail,
+            people=self.people,
         )
 
     async def merge(
@@ -77,6 +85,7 @@ class Desk:
             actor=actor,
             reason=reason,
             undo=undo,
+            people=self.people,
         )
 
     async def finish(self) -> int:
@@ -85,4 +94,4 @@ class Desk:
 
     async def about(self, scope: Scope, ref: StudyRef) -> list[StudyState]:
         """What was decided about a study, one answer for each owner who has it or had it."""
-        return await about(self.database, scope, ref)
+        return await about(self.people or self.database, scope, ref)

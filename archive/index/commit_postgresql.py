@@ -75,6 +75,7 @@ class PostgresCommitter:
     async def _once(self, arrivals: Sequence[Arrival]) -> BatchPlan:
         plan = BatchPlan(arrivals, self._memory, self._node_id, now_ms())
         async with self._database.pg_pool.acquire() as connection, connection.transaction():
+            await self._database.enter(connection, {one.origin.owner_id for one in arrivals})
             steps = plan.steps()
             try:
                 step = next(steps)

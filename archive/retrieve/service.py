@@ -24,7 +24,7 @@ from dataset.refs import InstanceRef, SeriesRef, StudyRef
 from kernel.db.database import Database
 from kernel.db.statement import Statement
 from kernel.errors import NotFound, Unavailable
-from kernel.scope import Scope
+from kernel.scope import Actor, Scope
 from kernel.settings import Settings
 
 
@@ -229,7 +229,7 @@ class Reader:
     async def _described(self, instance: StoredInstance) -> InstanceMetadata:
         if instance.version_id is not None:  # metadata objects describe the first version
             return await self._describe(instance)
-        scope = Scope.system("describe")
+        scope = _owners_of(instance)
         where = {
             "study": instance.study_instance_uid,
             "series": instance.series_instance_uid,
@@ -305,7 +305,7 @@ class Reader:
         self, instance: StoredInstance, failure: NotFound | Unavailable
     ) -> tuple[int, int]:
         """Pack and offset where the instance lies by now; without a new place the failure stays."""
-        rows = await self._database.fetch(sql.PLACE_NOW, {"id": instance.id})
+        rows = await self._database.fetch(sql.PLACE_NOW, {"id": instance.id}, _owners_of(instance))
         if not rows:
             raise NotFound("instance.not_found", "there is no such instance")
         pack_id, offset, _ = rows[0]
@@ -330,3 +330,8 @@ class Reader:
         if scope.owners is not None:
             params["owners"] = sorted(scope.owners)
         return await self._database.fetch(statement, params, scope)
+
+
+def _owners_of(instance: StoredInstance) -> Scope:
+    """The scope of a look-up about an instance that was found: its owner."""
+    return Scope(frozenset({instance.owner_id}), Actor("system", "reader"), "retrieve")

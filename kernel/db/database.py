@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -115,8 +115,16 @@ class Database:
         if scope is None or self.role != "app":
             return [tuple(row) for row in await self.pg_pool.fetch(sql, *args)]
         async with self.pg_pool.acquire() as connection, connection.transaction(readonly=True):
-            await connection.execute(_OWNERS_SQL, owners_literal(scope))
+            await self.enter(connection, scope.owners or ())
             return [tuple(row) for row in await connection.fetch(sql, *args)]
+
+    async def enter(self, connection: "asyncpg.Connection", owners: Iterable[int]) -> None:
+        """Open the rows of `owners` to the transaction of a connection from `pg_pool`.
+
+        Only role app needs it: without it that role sees and writes no row of anybody.
+        """
+        if self.role == "app":
+            await connection.execute(_OWNERS_SQL, _array(owners))
 
     def connect_sqlite(self) -> sqlite3.Connection:
         """A plain SQLite connection in autocommit mode for a thread that writes by itself."""
@@ -146,7 +154,11 @@ def connect_sqlite(file: Path) -> sqlite3.Connection:
 
 def owners_literal(scope: Scope) -> str:
     """The scope's owners as a PostgreSQL array literal; every owner is left to the role svc."""
-    return "{" + ",".join(str(one) for one in sorted(scope.owners or ())) + "}"
+    return _array(scope.owners or ())
+
+
+def _array(owners: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, sorted(owners))) + "}"
 
 
 def after_commit(session: AsyncSession, call: Callable[[], None]) -> None:

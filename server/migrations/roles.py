@@ -17,8 +17,9 @@ from kernel.errors import Unavailable
 
 ROLES = ("yy_owner", "yy_app", "yy_svc")
 
-# An unset `app.owners` is NULL, one set by an earlier transaction is empty: both see nothing.
-OWNERS = "ANY (NULLIF(current_setting('app.owners', true), '')::int[])"
+# An unset `app.owners` is NULL, one set by an earlier transaction is empty: both see nothing. The
+# inner SELECT is read once for each statement, not once for each row.
+OWNERS = "ANY ((SELECT NULLIF(current_setting('app.owners', true), '')::int[])::int[])"
 
 
 def ensure_roles(connection: Connection) -> None:
