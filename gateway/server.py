@@ -10,7 +10,7 @@ from archive.query.service import Catalog
 from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from gateway.ae.domain import check_title
-from gateway.ae.service import AeDirectory, Directory
+from gateway.ae.service import AeDirectory, Directory, Reach, only_itself
 from gateway.audit import Trail
 from gateway.find.service import Finder
 from gateway.get.service import get
@@ -101,6 +101,7 @@ def assemble(
     reader: Reader,
     catalog: Catalog,
     trail: Trail,
+    reach: Reach = only_itself,
 ) -> Server:
     """A server that does not listen yet. Raises ``Invalid`` for a setting that cannot be."""
     policy = Policy.of(
@@ -126,6 +127,7 @@ def assemble(
         receiver,
         operations,
         trail,
+        reach,
         dicom.accept_unknown_calling,
         dicom.max_associations,
     )
@@ -139,19 +141,20 @@ async def serve_dicom(
     reader: Reader,
     catalog: Catalog,
     *,
+    reach: Reach = only_itself,
     trail: AuditTrail | None = None,
     reuse_port: bool = False,
 ) -> Server:
     """Listen on ``dicom.bind`` for ``dicom.ae_title`` until ``close``.
 
-    Without a ``trail`` the server keeps one of its own. Raises ``Invalid`` for a setting that
+    ``reach`` says whose data the nodes of an owner may see. Without a ``trail`` the server keeps one of its own. Raises ``Invalid`` for a setting that
     cannot be and ``OSError`` when the port is taken.
     """
     own = None
     if trail is None:
         trail = own = await asyncio.to_thread(AuditTrail.open, settings)
     directory = AeDirectory(database)
-    server = assemble(settings.dicom, directory, receiver, reader, catalog, trail)
+    server = assemble(settings.dicom, directory, receiver, reader, catalog, trail, reach)
     server.own_trail = own
     host, port = split_address(settings.dicom.bind)
     try:

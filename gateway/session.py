@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from archive.journal.domain import Origin
 from gateway.ae.domain import LOCAL_OWNER, Ae
-from gateway.ae.service import Directory
+from gateway.ae.service import Directory, Reach
 from gateway.audit import Auditor, Trail
 from gateway.dimse.command import (
     C_CANCEL,
@@ -79,6 +79,7 @@ class Services:
     receiver: Receiver
     operations: Mapping[Verb, Operation]
     trail: Trail
+    reach: Reach
     accept_unknown_calling: bool
     max_associations: int
     sessions: set[Session] = field(default_factory=set)
@@ -295,6 +296,8 @@ class Session:
         action = exchange.scope.purpose
         try:
             self._auditor.check()
+            owners = await self._services.reach(self.ae.owner_id)
+            exchange.scope = replace(exchange.scope, owners=owners)
             await operation(exchange)
         except ConnectionLost:
             self._auditor.failed(action, "connection lost")

@@ -11,6 +11,7 @@ from archive.query.service import Catalog
 from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from gateway.server import Server, serve_dicom
+from identity.guard.keeper import Keeper
 from kernel.db.database import Database, is_sqlite
 from kernel.errors import Unavailable
 from kernel.settings import Settings, split_address
@@ -33,9 +34,17 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
         reader = await Reader.open(settings, database)
         stack.push_async_callback(reader.close)
         catalog = await Catalog.open(database)
+        keeper = await Keeper.open(database)
+        stack.push_async_callback(keeper.close)
         try:
             server = await serve_dicom(
-                settings, database, receiver, reader, catalog, reuse_port=not is_sqlite(settings)
+                settings,
+                database,
+                receiver,
+                reader,
+                catalog,
+                reach=keeper.reach,
+                reuse_port=not is_sqlite(settings),
             )
         except OSError as error:
             raise Unavailable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -33,6 +34,15 @@ class Directory(Protocol):
 
     async def find(self, title: str) -> Ae | None:
         """The AE of that title; None when it is not registered."""
+
+
+# The owners whose data the nodes of one owner may see.
+Reach = Callable[[int], Awaitable[frozenset[int]]]
+
+
+async def only_itself(owner_id: int) -> frozenset[int]:
+    """The narrowest reach: an owner's nodes see that owner's data."""
+    return frozenset({owner_id})
 
 
 class AeDirectory:

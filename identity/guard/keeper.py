@@ -147,6 +147,15 @@ class Keeper:
         await self.look()
         return await self.current()
 
+    async def reach(self, owner_id: int) -> frozenset[int]:
+        """The owners at the place of `owner_id` and below it: what its DICOM nodes may see.
+
+        Raises Unavailable `access.stale`.
+        """
+        owners = (await self.current()).access.rights.owners
+        path = owners.path(owner_id)
+        return frozenset({owner_id}) if path is None else owners.below(path)
+
     async def session(self, token_hash: str) -> KnownSession | None:
         """The live session with that token; one read of the database for each new one."""
         known = self._sessions.get(token_hash)
