@@ -1,10 +1,14 @@
 """Who acts, and whose data they may touch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 # The purpose of access that was opened in an emergency: its audit line is synced first.
 EMERGENCY = "emergency"
+
+# An index is tried once for each of so many owners; with more of them rows are found by what was
+# asked for, and their owners looked up.
+WIDE = 32
 
 ActorKind = Literal["session", "client", "capability", "ae", "system"]
 
@@ -30,9 +34,21 @@ class Scope:
     purpose: str
     home: int | None = None
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether the owners are too many to look each of them up in an index."""
+        return self.owners is not None and len(self.owners) > WIDE
+
     def covers(self, owner_id: int) -> bool:
         """Whether data of `owner_id` are within this scope."""
         return self.owners is None or owner_id in self.owners
+
+    def within(self, other: "Scope") -> "Scope":
+        """This scope without the owners that `other` does not cover."""
+        if other.owners is None:
+            return self
+        owners = other.owners if self.owners is None else self.owners & other.owners
+        return replace(self, owners=owners)
 
     @classmethod
     def system(cls, purpose: str) -> "Scope":

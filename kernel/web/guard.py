@@ -108,11 +108,13 @@ def permission_of(handler: object) -> str | None:
 async def require_also(request: web.Request, permission: str) -> None:
     """Go on only for those who have this permission too: what they ask for depends on the request.
 
-    The scope is that of the permission from here on, and the audit line names it.
+    The audit line names the permission, and the scope is what both permissions open: who may read
+    here and see originals there sees no original anywhere.
     """
     if permission not in PERMISSIONS:
         raise ValueError(f"{permission} is not in kernel.web.guard.PERMISSIONS")
-    request[_SCOPE] = await _authorise(request, permission, fold=False)
+    before = request[_SCOPE]
+    request[_SCOPE] = (await _authorise(request, permission, fold=False)).within(before)
 
 
 def scope_of(request: web.Request) -> Scope:

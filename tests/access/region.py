@@ -126,7 +126,7 @@ ACTORS = (
     Actor("prefecture", "session", (("platform_admin", "prefecture"),), "prefecture"),
     Actor("county_a", "session", (("radiologist", "county_a"),), "county_a"),
     Actor("county_b", "session", (("radiologist", "county_b"),), "county_b"),
-    Actor("hospital_a1", "session", (("radiologist", "hospital_a1"),), "hospital_a1"),
+    Actor("hospital_a1", "session", (("platform_admin", "hospital_a1"),), "hospital_a1"),
     Actor("department", "session", (("technician", "department"),), "department"),
     Actor("citizen", "session", (("citizen", "prefecture"),)),
     Actor("client_a1", "client", (("technician", "hospital_a1"),), "hospital_a1"),

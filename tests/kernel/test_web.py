@@ -21,7 +21,16 @@ from kernel.settings import HttpSettings, LogSettings, Settings
 from kernel.web import language
 from kernel.web.app import make_app
 from kernel.web.assets import STATIC, Assets
-from kernel.web.guard import AUDIT, GUARD, PERMISSIONS, PUBLIC, permission_of, requires, scope_of
+from kernel.web.guard import (
+    AUDIT,
+    GUARD,
+    PERMISSIONS,
+    PUBLIC,
+    permission_of,
+    require_also,
+    requires,
+    scope_of,
+)
 from kernel.web.pages import ASSETS, add_templates, render
 from kernel.web.problems import prefers_html, status_of
 from tests.servers import free_port
@@ -36,6 +45,8 @@ class OpenGuard:
     async def authorise(self, request: web.Request, permission: str) -> Scope:
         if permission == "archive.study.delete":
             raise Denied("access.denied", "You may not do this.")
+        if permission == "archive.study.original":
+            return replace(SCOPE, owners=frozenset({2, 3}))
         return SCOPE
 
 
@@ -47,6 +58,12 @@ async def study(request: web.Request) -> web.Response:
 @requires("archive.study.read", fold=True)
 async def frame(request: web.Request) -> web.Response:
     return web.Response(body=b"frame")
+
+
+@requires("archive.study.read")
+async def original(request: web.Request) -> web.Response:
+    await require_also(request, "archive.study.original")
+    return web.json_response({"owners": sorted(scope_of(request).owners or ())})
 
 
 @requires("archive.study.delete")
@@ -94,6 +111,7 @@ async def serving(
         add_templates(app, templates)
     app.router.add_get("/studies/{study}", study)
     app.router.add_get("/studies/{study}/frames/{frame}", frame)
+    app.router.add_get("/studies/{study}/original", original)
     app.router.add_delete("/studies/{study}", remove)
     app.router.add_get("/raise/{kind}", raising)
     app.router.add_get("/breaking", breaking)
@@ -353,3 +371,11 @@ async def test_the_access_log_has_neither_query_nor_token(plain: Settings, templ
     assert all(len(one["request_id"]) == 16 and one["duration_ms"] >= 0 for one in access)
     assert "verysecret" not in out.getvalue()
     assert "PatientName" not in out.getvalue()
+
+
+async def test_a_second_permission_narrows_the_scope_of_the_first(
+    plain: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.SCOPE", replace(SCOPE, owners=frozenset({1, 2})))
+    async with serving(plain) as client, client.get("/studies/1.2/original") as answer:
+        assert await answer.json() == {"owners": [2]}

@@ -1,0 +1,128 @@
+"""What every route of the running application is expected to do: one row for each.
+
+A route without a row fails `test_matrix`. A row says what kind of route it is, how its address and
+body are filled, and with which status it answers those who may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# public   answers everybody alike and shows nothing of any tenant
+# self     shows the asker's own account to whoever has one
+# system   shows nothing of any tenant to those with the permission somewhere
+# list     shows exactly the studies of the asker's scope
+# search   lists what is in one study for those who see it, nothing to others (PS3.18 10.6.3.1)
+# study    shows one study (series, instance) to those who see it, 404 to others
+# change   changes one study for those who see it, 404 to others
+# patient  changes two patients for those who see both, 404 to others
+# store    stores for the asker's own organisation
+Kind = Literal["public", "self", "system", "list", "search", "study", "change", "patient", "store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`document` asks for the object that is no image; `body` is sent as JSON, `form` as a form."""
+
+    kind: Kind
+    ok: frozenset[int] = frozenset({200})
+    document: bool = False
+    body: Mapping[str, Any] | None = None
+    form: Mapping[str, str] | None = None
+    accept: str = "*/*"
+    fill: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+
+
+_STUDY = "/dicom-web/studies/{study}"
+_SERIES = _STUDY + "/series/{series}"
+_INSTANCE = _SERIES + "/instances/{instance}"
+_FRAMES = _INSTANCE + "/frames/{frames}"
+_PAGE = "/studies/{study}"
+_PAGE_INSTANCE = _PAGE + "/series/{series}/instances/{instance}"
+_JSON = "application/dicom+json"
+_FILE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+_ONE = {"frames": "1"}
+_WHY = {"reason": "matrix"}
+_NAME = {"attributes": {"StudyDescription": "corrected"}}
+_PATIENTS = {"reason": "matrix", "patient": {"id": "{patient}"}, "into": {"id": "{into}"}}
+# A form of a page of ours is refused without its token.
+_REFUSED = frozenset({403})
+
+ROUTES: Mapping[str, Row] = {
+    # Everybody
+    "GET /healthz": Row("public", ok=frozenset({200, 503})),
+    "GET /static/{path}": Row("public", ok=frozenset({404}), fill={"path": "none"}),
+    "GET /login": Row("public", ok=frozenset({200, 303})),
+    "POST /login": Row("public", ok=_REFUSED, form={"login": "nobody", "password": "x"}),
+    "GET /login/code": Row("public", ok=frozenset({200, 303})),
+    "POST /login/code": Row("public", ok=frozenset({303, 401, 403}), form={"code": "1"}),
+    "POST /logout": Row("public", ok=frozenset({303, 401, 403}), form={}),
+    # One's own account
+    "GET /account": Row("self"),
+    "GET /account/password": Row("self"),
+    "POST /account/password": Row("self", ok=_REFUSED, form={"new": "y"}),
+    "GET /account/totp": Row("self"),
+    "POST /account/totp": Row("self", ok=_REFUSED, form={"do": "none"}),
+    "POST /account/sessions/{session}/end": Row(
+        "self", ok=_REFUSED, form={}, fill={"session": "1"}
+    ),
+    # The system
+    "GET /metrics": Row("system"),
+    # Searches
+    "GET /": Row("list", ok=frozenset({302})),
+    "GET /studies": Row("list"),
+    "POST /studies": Row("list", form={}),
+    "POST /studies/search": Row("list", form={}),
+    "GET /dicom-web/studies": Row("list", accept=_JSON, query="includefield=all"),
+    "GET /dicom-web/series": Row("list", accept=_JSON, query="includefield=all"),
+    "GET /dicom-web/instances": Row("list", accept=_JSON, query="includefield=all"),
+    f"GET {_STUDY}/series": Row("search", accept=_JSON),
+    f"GET {_STUDY}/instances": Row("search", accept=_JSON),
+    f"GET {_SERIES}/instances": Row("search", accept=_JSON),
+    # Retrieval
+    f"GET {_STUDY}": Row("study", accept=_FILE),
+    f"GET {_SERIES}": Row("study", accept=_FILE),
+    f"GET {_INSTANCE}": Row("study", accept=_FILE),
+    f"GET {_STUDY}/metadata": Row("study", accept=_JSON),
+    f"GET {_SERIES}/metadata": Row("study", accept=_JSON),
+    f"GET {_INSTANCE}/metadata": Row("study", accept=_JSON),
+    f"GET {_INSTANCE}/bulkdata/{{path}}": Row("study", document=True, fill={"path": "00420011"}),
+    f"GET {_FRAMES}": Row("study", fill=_ONE),
+    f"GET {_FRAMES}/rendered": Row("study", fill=_ONE),
+    f"GET {_FRAMES}/thumbnail": Row("study", fill=_ONE),
+    f"GET {_INSTANCE}/rendered": Row("study"),
+    f"GET {_INSTANCE}/thumbnail": Row("study"),
+    f"GET {_SERIES}/thumbnail": Row("study"),
+    f"GET {_STUDY}/thumbnail": Row("study"),
+    # Pages about one study
+    f"GET {_PAGE}": Row("study"),
+    f"GET {_PAGE}/download": Row("study"),
+    f"GET {_PAGE}/series/{{series}}/stacks/{{stack}}": Row("study", fill={"stack": "{series}"}),
+    f"GET {_PAGE_INSTANCE}/elements": Row("study"),
+    f"GET {_PAGE_INSTANCE}/report": Row("study"),
+    f"GET {_PAGE_INSTANCE}/document": Row("study", document=True),
+    f"GET {_PAGE_INSTANCE}/download": Row("study"),
+    # Decisions
+    "POST /api/merges": Row("patient", ok=frozenset({200, 409}), body=_PATIENTS),
+    "POST /api/merges/undo": Row("patient", ok=frozenset({200, 409}), body=_PATIENTS),
+    "GET /api/studies/{study}/decisions": Row("study"),
+    "POST /api/studies/{study}/hold": Row("change", ok=frozenset({200, 409}), body=_WHY),
+    "POST /api/studies/{study}/release": Row("change", ok=frozenset({200, 409}), body=_WHY),
+    "POST /api/studies/{study}/correct": Row("change", body=_WHY | _NAME),
+    "POST /api/studies/{study}/choose": Row(
+        "change",
+        body=_WHY | {"series": "{series}", "instance": "{instance}", "version": None},
+    ),
+    "POST /api/studies/{study}/reject": Row(
+        "change", ok=frozenset({200, 409}), body=_WHY | {"code": "113001"}
+    ),
+    "POST /api/studies/{study}/restore": Row("change", ok=frozenset({200, 409}), body=_WHY),
+    # Named last: what is deleted is not there for the next one.
+    "POST /api/studies/{study}/delete": Row("change", ok=frozenset({200, 404}), body=_WHY),
+    # Storing
+    "POST /dicom-web/studies": Row("store"),
+    "POST /dicom-web/studies/{study}": Row("store"),
+}
