@@ -147,8 +147,9 @@ async def serve_dicom(
 ) -> Server:
     """Listen on ``dicom.bind`` for ``dicom.ae_title`` until ``close``.
 
-    ``reach`` says whose data the nodes of an owner may see. Without a ``trail`` the server keeps one of its own. Raises ``Invalid`` for a setting that
-    cannot be and ``OSError`` when the port is taken.
+    ``reach`` says whose data the nodes of an owner may see. Without a ``trail`` the server keeps
+    one of its own. Raises ``Invalid`` for a setting that cannot be and ``OSError`` when the port is
+    taken.
     """
     own = None
     if trail is None:

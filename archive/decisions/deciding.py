@@ -3,8 +3,8 @@
 The first transaction writes the decision, within what its actor may see, and hides rows or shows
 them otherwise. What concerns more than these rows follows as the system: what is deleted goes, then
 what needs the stored files (first values, contradictions, metadata of what is left), then the log.
-Whatever a crash leaves undone `finish_decisions` does later: a decision is closed last. Stored bytes are never touched: packs without a reference die and go when their time
-has passed.
+Whatever a crash leaves undone `finish_decisions` does later: a decision is closed last. Stored
+bytes are never touched: packs without a reference die and go when their time has passed.
 """
 
 from __future__ import annotations

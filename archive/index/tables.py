@@ -103,6 +103,7 @@ patient = Table(
     Column("attrs", String, nullable=False),
     UniqueConstraint("owner_id", "patient_id", "issuer", "unidentified"),
     Index("ix_patient_name_id", "name_id"),
+    Index("ix_patient_patient_id", "patient_id", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -148,7 +149,9 @@ study = Table(
     _flag("chosen", "1: another version than the first is shown of some instance"),
     UniqueConstraint("owner_id", "study_instance_uid"),
     Index("ix_study_owner_date", "owner_id", "study_date", "id"),
-    Index("ix_study_owner_accession", "owner_id", "accession_number"),
+    Index("ix_study_date", "study_date", "id"),
+    Index("ix_study_uid", "study_instance_uid"),
+    Index("ix_study_accession", "accession_number", "owner_id"),
     Index("ix_study_patient", "patient_fk"),
     Index("ix_study_name", "name_id"),
     Index("ix_study_referring_name", "referring_name_id"),
@@ -185,7 +188,7 @@ series = Table(
     Column("metadata_pack_id", Id, ForeignKey("pack.id")),
     _number("pack_version"),
     UniqueConstraint("study_fk", "series_instance_uid"),
-    Index("ix_series_owner_uid", "owner_id", "series_instance_uid"),
+    Index("ix_series_uid", "series_instance_uid", "owner_id"),
     Index("ix_series_metadata_pack", "metadata_pack_id"),
     Index(
         "ix_series_unsettled",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     BindParameter,
+    Column,
     ColumnElement,
     and_,
     bindparam,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    union_all,
 )
 
 from archive.index.shown import visible
@@ -53,10 +55,11 @@ class Key:
     tag: int
     level: Level
     kind: Kind
-    column: ColumnElement[Any]
+    column: Column[Any]
 
 
 _sop_class = uid_code.alias("matched_class")
+_box_study, _box_patient = study.alias("box_study"), patient.alias("box_patient")
 
 KEYS: dict[int, Key] = {
     key.tag: key
@@ -128,17 +131,23 @@ def conditions_for(
 def text_condition(text: str) -> Condition:
     """What a person typed into the search box of the study list."""
     folded = text.strip()
-    names = _name(0, study.c.name_id, folded, "box", fuzzy=True)
+    names = _name(0, _box_study.c.name_id, folded, "box", fuzzy=True)
     params = {**names.params, "box_id": folded, "box_id_end": folded + LAST}
 
     def clause() -> Clause:
         low: BindParameter[str] = bindparam("box_id")
         high: BindParameter[str] = bindparam("box_id_end")
-        return or_(
-            names.clause(),
-            and_(patient.c.patient_id >= low, patient.c.patient_id < high),
-            and_(study.c.accession_number >= low, study.c.accession_number < high),
+        found = select(_box_study.c.id)
+        number = _box_study.c.accession_number
+        # Each way has its index; with OR between them none would be used.
+        ways = union_all(
+            found.where(names.clause()),
+            found.join(_box_patient, _box_patient.c.id == _box_study.c.patient_fk).where(
+                _box_patient.c.patient_id >= low, _box_patient.c.patient_id < high
+            ),
+            found.where(number >= low, number < high),
         )
+        return study.c.id.in_(ways)
 
     return Condition(("box", names.shape), clause, params)
 
@@ -175,9 +184,11 @@ def _below(key: Key, found: Condition, level: Level) -> Condition | None:
 
 def _modalities(tag: int, values: list[str], prefix: str, dialect: DialectName) -> Condition:
     found = _text(tag, series.c.modality, values, prefix, dialect)
+    below = series.c.study_fk == study.c.id
+    # IS TRUE keeps it from becoming a join over all series: a page asks for some studies only.
     return Condition(
         found.shape,
-        lambda: exists().where(series.c.study_fk == study.c.id, visible("SERIES"), found.clause()),
+        lambda: exists().where(below, visible("SERIES"), found.clause()).is_(true()),
         found.params,
     )
 

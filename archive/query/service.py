@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select, tup
 from archive.index.shown import primary, shown_instances, visible
 from archive.index.tables import instance, instance_version, patient, series, study, uid_code
 from archive.query.conditions import (
+    KEYS,
     NOT_KEYS,
     Condition,
     conditions_for,
@@ -90,7 +91,7 @@ class Catalog:
             params |= _after_params(query)
         if scope.owners is not None:
             params["owners"] = sorted(scope.owners)
-        statement = self._statement(query, conditions, everyone=scope.owners is None)
+        statement = self._statement(query, conditions, scope)
         rows = await self._database.fetch(statement, params, scope)
         more = len(rows) > query.limit
         rows = rows[: query.limit]
@@ -113,12 +114,12 @@ class Catalog:
             found.append(text_condition(query.text))
         return found, frozenset(unsupported)
 
-    def _statement(
-        self, query: Query, conditions: Sequence[Condition], *, everyone: bool
-    ) -> Statement:
+    def _statement(self, query: Query, conditions: Sequence[Condition], scope: Scope) -> Statement:
+        everyone = scope.owners is None
         shape = (
             query.level,
             everyone,
+            scope.is_wide,
             query.after is not None,
             tuple(one.shape for one in conditions),
         )
@@ -127,14 +128,15 @@ class Catalog:
             clauses = [one.clause() for one in conditions]
             clauses.append(visible(query.level))
             if not everyone:
-                clauses.append(among(_owner(query.level), "owners"))
+                owned = among(_owner(query.level), "owners", indexed=not scope.is_wide)
+                clauses.append(owned)
             if query.after is not None:
                 clauses.append(_behind(query.level))
             order = _ORDER[query.level]
             if query.level in _NEWEST_FIRST:
                 order = tuple(column.desc() for column in order)
             chosen = (
-                _select(query.level)
+                _select(query.level, patients=_asks_patients(query))
                 .where(and_(*clauses) if clauses else True)  # type: ignore[arg-type]
                 .order_by(*order)
                 .limit(bindparam("limit"))
@@ -187,7 +189,21 @@ def _owner(level: Level) -> ColumnElement[int]:
     return patient.c.owner_id if level == "PATIENT" else study.c.owner_id
 
 
-def _select(level: Level) -> Select[Any]:
+def _asks_patients(query: Query) -> bool:
+    """Whether something is matched that only the rows of patients have."""
+    asked = [KEYS.get(tag) for tag, value in query.match.items() if value.strip()]
+    return any(key is not None and key.column.table is patient for key in asked)
+
+
+def _select(level: Level, *, patients: bool) -> Select[Any]:
+    """What is read for each match, joined with its patient only where `patients` are asked for."""
+    chosen = _columns(level)
+    if patients and level != "PATIENT":
+        chosen = chosen.join(patient, patient.c.id == study.c.patient_fk)
+    return chosen
+
+
+def _columns(level: Level) -> Select[Any]:
     if level == "PATIENT":
         return select(patient.c.id, patient.c.owner_id, patient.c.attrs, patient.c.patient_id)
     if level == "STUDY":
@@ -197,7 +213,7 @@ def _select(level: Level) -> Select[Any]:
             study.c.attrs,
             study.c.study_date,
             study.c.last_received_ms,
-        ).join(patient, patient.c.id == study.c.patient_fk)
+        )
     columns: tuple[Any, ...] = (
         study.c.attrs,
         series.c.attrs,
@@ -206,10 +222,8 @@ def _select(level: Level) -> Select[Any]:
         series.c.last_received_ms,
     )
     if level == "SERIES":
-        return (
-            select(series.c.id, series.c.owner_id, study.c.id, _series_number, *columns)
-            .join(study, study.c.id == series.c.study_fk)
-            .join(patient, patient.c.id == study.c.patient_fk)
+        return select(series.c.id, series.c.owner_id, study.c.id, _series_number, *columns).join(
+            study, study.c.id == series.c.study_fk
         )
     return (
         select(
@@ -229,7 +243,6 @@ def _select(level: Level) -> Select[Any]:
         )
         .join(series, series.c.id == instance.c.series_fk)
         .join(study, study.c.id == series.c.study_fk)
-        .join(patient, patient.c.id == study.c.patient_fk)
         .outerjoin(instance_version, instance_version.c.id == instance.c.version_fk)
         .join(_class_code, _class_code.c.id == primary("sop_class_id"))
         .join(_syntax_code, _syntax_code.c.id == primary("transfer_syntax_id"))

@@ -35,7 +35,7 @@ class Reader:
         self._database = database
         self._stores = stores
         self._peers = peers
-        self._statements: dict[tuple[str, bool], Statement] = {}
+        self._statements: dict[tuple[str, sql.Bound], Statement] = {}
         self._places: dict[int, tuple[str, str, str]] = {}
         self._corrections = Corrections(database)
 
@@ -321,11 +321,11 @@ class Reader:
     async def _fetch(
         self, name: str, scope: Scope, where: Mapping[str, str]
     ) -> list[tuple[Any, ...]]:
-        everyone = scope.owners is None
-        statement = self._statements.get((name, everyone))
+        bound = sql.bound_of(scope)
+        statement = self._statements.get((name, bound))
         if statement is None:
-            statement = getattr(sql, name)(all_owners=everyone)
-            self._statements[name, everyone] = statement
+            statement = getattr(sql, name)(bound)
+            self._statements[name, bound] = statement
         params: dict[str, Any] = dict(where)
         if scope.owners is not None:
             params["owners"] = sorted(scope.owners)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, select, true
 
@@ -18,6 +18,7 @@ from archive.index.tables import (
     uid_code,
 )
 from kernel.db.statement import Statement, among
+from kernel.scope import Scope
 
 _class_code = uid_code.alias("class_code")
 _syntax_code = uid_code.alias("syntax_code")
@@ -55,8 +56,21 @@ def _instances() -> Select[Any]:
     )
 
 
-def _owned(column: ColumnElement[int], *, all_owners: bool) -> ColumnElement[bool]:
-    return true() if all_owners else among(column, "owners")
+# How the owners of a scope bound a statement: not at all, by an index, by a hash of many.
+Bound = Literal["everyone", "few", "many"]
+
+
+def bound_of(scope: Scope) -> Bound:
+    """The form of the statements for a scope."""
+    if scope.owners is None:
+        return "everyone"
+    return "many" if scope.is_wide else "few"
+
+
+def _owned(column: ColumnElement[int], bound: Bound) -> ColumnElement[bool]:
+    if bound == "everyone":
+        return true()
+    return among(column, "owners", indexed=bound == "few")
 
 
 def _ordered(chosen: Select[Any]) -> Select[Any]:
@@ -69,66 +83,67 @@ def _ordered(chosen: Select[Any]) -> Select[Any]:
     )
 
 
-def by_study(*, all_owners: bool) -> Statement:
+def by_study(bound: Bound) -> Statement:
     """All instances of a study."""
     return Statement(
         _ordered(
             _instances().where(
                 study.c.study_instance_uid == bindparam("study"),
-                _owned(study.c.owner_id, all_owners=all_owners),
+                _owned(study.c.owner_id, bound),
             )
         )
     )
 
 
-def by_series(*, all_owners: bool) -> Statement:
+def by_series(bound: Bound) -> Statement:
     """All instances of a series in its study."""
     return Statement(
         _ordered(
             _instances().where(
                 study.c.study_instance_uid == bindparam("study"),
                 series.c.series_instance_uid == bindparam("series"),
-                _owned(study.c.owner_id, all_owners=all_owners),
+                _owned(study.c.owner_id, bound),
             )
         )
     )
 
 
-def by_instance(*, all_owners: bool) -> Statement:
+def by_instance(bound: Bound) -> Statement:
     """One instance in its series and study."""
     return Statement(
         _instances().where(
             instance.c.sop_instance_uid == bindparam("instance"),
             series.c.series_instance_uid == bindparam("series"),
             study.c.study_instance_uid == bindparam("study"),
-            _owned(instance.c.owner_id, all_owners=all_owners),
+            _owned(instance.c.owner_id, bound),
         )
     )
 
 
-def by_sop_uid(*, all_owners: bool) -> Statement:
+def by_sop_uid(bound: Bound) -> Statement:
     """The instances of one SOP Instance UID, one per owner."""
     return Statement(
         _instances().where(
             instance.c.sop_instance_uid == bindparam("instance"),
-            _owned(instance.c.owner_id, all_owners=all_owners),
+            # The only index of so many rows begins with the owner.
+            _owned(instance.c.owner_id, "few" if bound == "many" else bound),
         )
     )
 
 
-def by_series_uid(*, all_owners: bool) -> Statement:
+def by_series_uid(bound: Bound) -> Statement:
     """All instances of one Series Instance UID."""
     return Statement(
         _ordered(
             _instances().where(
                 series.c.series_instance_uid == bindparam("series"),
-                _owned(series.c.owner_id, all_owners=all_owners),
+                _owned(series.c.owner_id, bound),
             )
         )
     )
 
 
-def by_patient(*, all_owners: bool) -> Statement:
+def by_patient(bound: Bound) -> Statement:
     """All instances of one Patient ID."""
     return Statement(
         _ordered(
@@ -136,7 +151,7 @@ def by_patient(*, all_owners: bool) -> Statement:
             .join(patient, patient.c.id == study.c.patient_fk)
             .where(
                 patient.c.patient_id == bindparam("patient_id"),
-                _owned(patient.c.owner_id, all_owners=all_owners),
+                _owned(patient.c.owner_id, bound),
             )
         )
     )
@@ -155,7 +170,7 @@ PLACE_NOW = Statement(
 )
 
 
-def series_state(*, all_owners: bool) -> Statement:
+def series_state(bound: Bound) -> Statement:
     """What says whether the metadata object of a series is complete."""
     return Statement(
         select(
@@ -174,7 +189,7 @@ def series_state(*, all_owners: bool) -> Statement:
         .where(
             study.c.study_instance_uid == bindparam("study"),
             series.c.series_instance_uid == bindparam("series"),
-            _owned(study.c.owner_id, all_owners=all_owners),
+            _owned(study.c.owner_id, bound),
             visible("SERIES"),
         )
     )

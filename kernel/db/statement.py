@@ -57,12 +57,17 @@ class Statement:
         return found
 
 
-def among(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+def among(
+    column: ColumnElement[Any], parameter: str, *, indexed: bool = True
+) -> ColumnElement[bool]:
     """`column` is one of the integers of the list bound to `parameter`; compiled once.
 
-    Becomes `= ANY($1)` on PostgreSQL and `IN (SELECT value FROM json_each(:p))` on SQLite.
+    Becomes `= ANY($1)` on PostgreSQL and `IN (SELECT value FROM json_each(:p))` on SQLite, each of
+    which may try an index once for each integer. For long lists say `indexed=False`: then rows are
+    found otherwise, and each is looked up in a hash of the list.
     """
-    return _Among(column, bindparam(parameter, type_=_IntegerList()))
+    listed = bindparam(parameter, type_=_IntegerList())
+    return _Among(column, listed) if indexed else _HashedAmong(column, listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,25 @@ class _Among(FunctionElement[Any]):
     type = NullType()  # Boolean would become "… = 1" on SQLite and hide the index
 
 
+class _HashedAmong(FunctionElement[Any]):
+    name = "hashed_among"
+    inherit_cache = True
+    type = NullType()
+
+
+@compiles(_HashedAmong, "postgresql")
+def _hashed_postgresql(element: _HashedAmong, compiler: SQLCompiler, **options: Any) -> str:
+    column, listed = _sides(element, compiler, options)
+    # IS TRUE keeps it from becoming a join, which would lose the order of an index.
+    return f"({column} IN (SELECT unnest({listed}))) IS TRUE"
+
+
+@compiles(_HashedAmong)
+def _hashed_other(element: _HashedAmong, compiler: SQLCompiler, **options: Any) -> str:
+    column, listed = _sides(element, compiler, options)
+    return f"+{column} IN (SELECT value FROM json_each({listed}))"  # noqa: S608
+
+
 @compiles(_Among, "postgresql")
 def _among_postgresql(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
     column, listed = _sides(element, compiler, options)
@@ -105,7 +129,9 @@ def _among_other(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
     return f"{column} IN (SELECT value FROM json_each({listed}))"  # noqa: S608
 
 
-def _sides(element: _Among, compiler: SQLCompiler, options: dict[str, Any]) -> list[str]:
+def _sides(
+    element: FunctionElement[Any], compiler: SQLCompiler, options: dict[str, Any]
+) -> list[str]:
     sides: Sequence[ClauseElement] = list(element.clauses)
     return [compiler.process(one, **options) for one in sides]
 

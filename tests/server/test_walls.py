@@ -119,8 +119,8 @@ async def test_a_query_that_forgets_its_scope_gets_no_foreign_row(house: House) 
 async def test_a_catalogue_and_a_reader_that_forget_their_scope_meet_the_second_wall(
     house: House, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forgotten(column: Any, parameter: str) -> Any:
-        return sa.true() if parameter == "owners" else among(column, parameter)
+    def forgotten(column: Any, parameter: str, **how: bool) -> Any:
+        return sa.true() if parameter == "owners" else among(column, parameter, **how)
 
     among = archive.query.service.among
     monkeypatch.setattr(archive.query.service, "among", forgotten)

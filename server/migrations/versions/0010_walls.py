@@ -1,4 +1,4 @@
-"""Row-level security reads the owners once a statement; yy_app cannot read or write what rights
+"""Row-level security hashes the owners once a statement; yy_app cannot read or write what rights
 are made of.
 
 Revision ID: 0010
@@ -36,8 +36,8 @@ def upgrade() -> None:
     if op.get_bind().dialect.name != "postgresql":
         return
     for table in OWNED:
-        allowed = f"owner_id = {OWNERS}"
+        allowed = f"owner_id {OWNERS}"
         op.execute(f"ALTER POLICY {table}_app ON {table} USING ({allowed}) WITH CHECK ({allowed})")
-    op.execute(f"ALTER POLICY audit_app ON audit USING (owner_id = {OWNERS})")
+    op.execute(f"ALTER POLICY audit_app ON audit USING (owner_id {OWNERS})")
     op.execute(f"REVOKE ALL ON {', '.join(SECRET)} FROM yy_app")
     op.execute(f"REVOKE INSERT, UPDATE, DELETE ON {', '.join(READ_ONLY)} FROM yy_app")
