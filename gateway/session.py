@@ -62,7 +62,7 @@ from gateway.upper_layer.pdu import INVALID_PARAMETER, Associate, PduError, Reje
 from gateway.upper_layer.service_user import ConnectionLost
 from gateway.upper_layer.sop_classes import QUERY_CLASSES, Verb
 from kernel.errors import AppError
-from kernel.scope import Actor, Scope
+from kernel.scope import SENSITIVE_KINDS, Actor, Scope, Sight
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -297,7 +297,7 @@ class Session:
         try:
             self._auditor.check()
             owners = await self._services.reach(self.ae.owner_id)
-            exchange.scope = replace(exchange.scope, owners=owners)
+            exchange.scope = replace(exchange.scope, owners=owners, sight=_sight(self.ae, owners))
             await operation(exchange)
         except ConnectionLost:
             self._auditor.failed(action, "connection lost")
@@ -337,3 +337,8 @@ class Session:
         if exchange is not None and number(request, RESPONDED_ID) == exchange.message_id:
             exchange.cancelled = True
         return Disposal.DISCARD if data_follows else Disposal.NO_DATA
+
+
+def _sight(ae: Ae, owners: frozenset[int]) -> Sight:
+    """Nodes work in care: persons are named to them, but sensitive cases of other organisations."""
+    return Sight(owners, dict.fromkeys(SENSITIVE_KINDS, frozenset({ae.owner_id})))

@@ -12,6 +12,7 @@ import click
 
 from archive.decisions.domain import (
     CHOOSE,
+    CLASSIFY,
     CORRECT,
     DELETE,
     HOLD,
@@ -24,7 +25,7 @@ from archive.decisions.domain import (
 )
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
 from kernel.errors import Invalid
-from kernel.scope import Actor, Scope
+from kernel.scope import SENSITIVE_KINDS, Actor, Scope
 from server.command import Where, settings_options, with_database
 
 if TYPE_CHECKING:
@@ -113,6 +114,20 @@ def hold(where: Where, ref: Ref, **decided: Any) -> None:
 def release(where: Where, ref: Ref, **decided: Any) -> None:
     """End a legal hold."""
     _decide(where, RELEASE, ref, {}, **decided)
+
+
+@study.command()
+@_deciding
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(SENSITIVE_KINDS),
+    help="Sensitive kind of data; may be given several times, none ends it.",
+)
+def classify(where: Where, ref: Ref, kinds: tuple[str, ...], **decided: Any) -> None:
+    """Say that the study is sensitive: it names nobody to who may not see such data."""
+    _decide(where, CLASSIFY, ref, {"kinds": sorted({*kinds})}, **decided)
 
 
 @study.command()

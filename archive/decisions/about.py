@@ -9,6 +9,7 @@ from archive.decisions import rows
 from archive.decisions.domain import Contradiction, KeptVersion, StudyState
 from archive.decisions.merges import key_in
 from archive.decisions.overlay import fold
+from archive.index.shown import masked
 from archive.index.tables import decision, instance, instance_version, mismatch, series, study
 from dataset.refs import StudyRef
 from kernel.db.database import Database
@@ -19,7 +20,8 @@ from kernel.scope import Scope
 async def about(database: Database, scope: Scope, ref: StudyRef) -> list[StudyState]:
     """What is known about a study within the scope.
 
-    Raises `NotFound('study.not_found')` where it is not there and nothing was decided about it.
+    Raises `NotFound('study.not_found')` where it is not there and nothing was decided about it,
+    and `Denied('study.masked')` where the scope hides whose it is.
     """
     uid = ref.study_instance_uid
     async with database.session(scope) as session:
@@ -30,6 +32,12 @@ async def about(database: Database, scope: Scope, ref: StudyRef) -> list[StudySt
             owners.update((await session.scalars(chosen)).all())
         if not owners:
             raise NotFound("study.not_found", "there is no such study")
+        chosen = select(study.c.owner_id, study.c.sensitivity).where(
+            study.c.study_instance_uid == uid, study.c.owner_id.in_(owners)
+        )
+        kinds = {row[0]: row[1] for row in await session.execute(chosen)}
+        if any(scope.hides(one, kinds.get(one, "")) for one in owners):
+            raise masked()
         return [await _state(session, owner_id, uid) for owner_id in sorted(owners)]
 
 

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from archive.decisions import merging, rows
 from archive.decisions.domain import (
     CHOOSE,
+    CLASSIFY,
     CORRECT,
     DELETE,
     HOLD,
@@ -48,7 +49,7 @@ from kernel.audit.service import append as audit
 from kernel.db.database import Database
 from kernel.errors import AppError, Invalid, NotFound, Unavailable
 from kernel.events.service import emit
-from kernel.scope import Scope
+from kernel.scope import SENSITIVE_KINDS, Scope
 
 ACTION = "archive.study."  # and the kind: what the audit calls it
 RECHECK_MS = 15 * 60 * 1000  # how long something received before may still turn up
@@ -159,6 +160,14 @@ def _check(kind: str, ref: Ref, detail: Mapping[str, Any]) -> None:
     level = sum(map(bool, uids_of(ref)))
     if kind in (HOLD, RELEASE) and level != 1:
         raise Invalid("decision.level", "a legal hold is about a whole study")
+    if kind == CLASSIFY and level != 1:
+        raise Invalid("decision.level", "a whole study is sensitive or not")
+    if kind == CLASSIFY and not {*detail.get("kinds", ())} <= {*SENSITIVE_KINDS}:
+        raise Invalid(
+            "decision.sensitivity",
+            "The sensitive kinds of data are {kinds}.",
+            kinds=", ".join(SENSITIVE_KINDS),
+        )
     if kind == CHOOSE and level != 3:
         raise Invalid("decision.level", "a version is chosen of one instance")
     if kind == REJECT and detail.get("code") not in REJECTION_CODES:

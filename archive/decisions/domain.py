@@ -15,6 +15,7 @@ CORRECT = "correct"
 REJECT, RESTORE = "reject", "restore"
 HOLD, RELEASE = "hold", "release"
 CHOOSE = "choose"
+CLASSIFY = "classify"
 MERGE, UNMERGE = "merge", "unmerge"
 LOG_FORMAT = 1
 
@@ -42,6 +43,7 @@ class Decision:
               UIDs of deleted versions that name another study or series themselves
     correct   ``attributes`` by tag in DICOM JSON; null gives an attribute back as it was received
     reject    ``code``, one of `REJECTION_CODES`
+    classify  ``kinds`` of `kernel.scope.SENSITIVE_KINDS` that the study is of from now on
     choose    ``version`` shown from now on, [received_ms, bytes]; null is the first one
     merge     ``patient`` and ``into``, each [Patient ID, issuer], and the ``attributes`` that all
     unmerge   studies of the patient show; ``overlays``: the versions of these studies afterwards

@@ -12,6 +12,7 @@ from typing import Any
 
 from archive.decisions.domain import (
     CHOOSE,
+    CLASSIFY,
     CORRECT,
     DELETE,
     HOLD,
@@ -66,6 +67,7 @@ class Overlay:
     rejected: dict[Place, Decision] = field(default_factory=dict)
     chosen: dict[Place, tuple[int, int]] = field(default_factory=dict)
     held: Decision | None = None
+    sensitivity: tuple[str, ...] = ()
     corrected_ms: int = 0
 
     def changes(self, series_uid: str, sop_uid: str) -> dict[str, Any]:
@@ -80,6 +82,7 @@ class Overlay:
         detail = gone.detail
         if detail.get("gone") or not gone.series_instance_uid:
             self.corrections, self.rejected, self.chosen = {}, {}, {}
+            self.sensitivity = ()
             return
         series = {*detail.get("series", ())}
         if not gone.sop_instance_uid:
@@ -105,6 +108,8 @@ def fold(decisions: Iterable[Decision]) -> Overlay:
             found.rejected.pop(place, None)
         elif made.kind in (HOLD, RELEASE):
             found.held = made if made.kind == HOLD else None
+        elif made.kind == CLASSIFY:
+            found.sensitivity = tuple(made.detail["kinds"])
         elif made.kind == CHOOSE:
             found.chosen.pop(place, None)
             if made.detail["version"]:

@@ -20,6 +20,7 @@ async def show(session: AsyncSession, study_id: int, overlay: Overlay) -> None:
     values: dict[str, Any] = {
         "rejected": 2 if STUDY in overlay.rejected else int(bool(overlay.rejected)),
         "chosen": int(chosen),
+        "sensitivity": ",".join(overlay.sensitivity),
         "overlay_version": study.c.overlay_version + 1,
     }
     if overlay.corrections:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 
 from archive.index.tables import instance, instance_version, patient, series, study
+from kernel.errors import Denied
 
 Entity = Literal["PATIENT", "STUDY", "SERIES", "IMAGE"]
 
@@ -45,6 +46,11 @@ def primary(column: str) -> ColumnElement[Any]:
     `instance_version` is joined by `instance.version_fk`.
     """
     return func.coalesce(instance_version.c[column], instance.c[column])
+
+
+def masked() -> Denied:
+    """The refusal of what would name a person to who may not know."""
+    return Denied("study.masked", "This would show whose study it is, which you may not see.")
 
 
 def _shown_series() -> ColumnElement[bool]:

@@ -147,6 +147,13 @@ study = Table(
     _flag("corrected", "1: some element of some instance goes out changed"),
     _flag("rejected", "2: the whole study, 1: something in it"),
     _flag("chosen", "1: another version than the first is shown of some instance"),
+    Column(
+        "sensitivity",
+        Key,
+        nullable=False,
+        server_default=text("''"),
+        comment="sensitive kinds of data, joined by commas: who may not see them sees no name",
+    ),
     UniqueConstraint("owner_id", "study_instance_uid"),
     Index("ix_study_owner_date", "owner_id", "study_date", "id"),
     Index("ix_study_date", "study_date", "id"),

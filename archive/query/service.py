@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ from archive.query.conditions import (
     text_condition,
 )
 from archive.query.domain import Level, Match, Page, Query
+from dataset.mask import mask_dataset
 from kernel.db.database import Database
 from kernel.db.statement import Statement, among
 from kernel.errors import Invalid
@@ -58,10 +60,11 @@ _STUDIES_OF_PATIENTS = Statement(
         func.count(series.c.id),
         func.coalesce(func.sum(shown_instances()), 0),
         study.c.last_received_ms,
+        study.c.sensitivity,
     )
     .join(series, series.c.study_fk == study.c.id)
     .where(among(study.c.patient_fk, "ids"), visible("SERIES"))
-    .group_by(study.c.patient_fk, study.c.id, study.c.last_received_ms)
+    .group_by(study.c.patient_fk, study.c.id, study.c.last_received_ms, study.c.sensitivity)
 )
 
 
@@ -152,10 +155,15 @@ class Catalog:
     ) -> list[Match]:
         ids = [row[0] for row in rows]
         if query.level == "PATIENT":
-            return _patients(query, rows, await self._counts(_STUDIES_OF_PATIENTS, ids, scope))
+            below = await self._counts(_STUDIES_OF_PATIENTS, ids, scope)
+            kinds = [",".join(filter(None, (one[4] for one in below[row]))) for row in ids]
+            return _named(scope, _patients(query, rows, below), kinds)
+        kinds, rows = [row[-1] for row in rows], [row[:-1] for row in rows]
         if query.level == "STUDY":
-            return _studies(query, rows, await self._counts(_SERIES_OF_STUDIES, ids, scope))
-        return [(_series if query.level == "SERIES" else _instance)(query, row) for row in rows]
+            inside = await self._counts(_SERIES_OF_STUDIES, ids, scope)
+            return _named(scope, _studies(query, rows, inside), kinds)
+        one_of = _series if query.level == "SERIES" else _instance
+        return _named(scope, [one_of(query, row) for row in rows], kinds)
 
     async def _counts(
         self, statement: Statement, ids: Sequence[int], scope: Scope
@@ -166,6 +174,16 @@ class Catalog:
             for row in await self._database.fetch(statement, {"ids": list(ids)}, scope):
                 below[row[0]].append(row[1:])
         return below
+
+
+def _named(scope: Scope, matches: list[Match], kinds: Sequence[str]) -> list[Match]:
+    """The matches, without names where the scope hides them."""
+    return [
+        replace(match, dataset=mask_dataset(match.dataset))
+        if scope.hides(match.owner_id, kind)
+        else match
+        for match, kind in zip(matches, kinds, strict=True)
+    ]
 
 
 def _check(query: Query) -> None:
@@ -213,6 +231,7 @@ def _columns(level: Level) -> Select[Any]:
             study.c.attrs,
             study.c.study_date,
             study.c.last_received_ms,
+            study.c.sensitivity,
         )
     columns: tuple[Any, ...] = (
         study.c.attrs,
@@ -222,7 +241,8 @@ def _columns(level: Level) -> Select[Any]:
         series.c.last_received_ms,
     )
     if level == "SERIES":
-        return select(series.c.id, series.c.owner_id, study.c.id, _series_number, *columns).join(
+        numbers = (series.c.id, series.c.owner_id, study.c.id, _series_number)
+        return select(*numbers, *columns, study.c.sensitivity).join(
             study, study.c.id == series.c.study_fk
         )
     return (
@@ -240,6 +260,7 @@ def _columns(level: Level) -> Select[Any]:
             instance.c.rows,
             instance.c.columns,
             instance.c.bits_allocated,
+            study.c.sensitivity,
         )
         .join(series, series.c.id == instance.c.series_fk)
         .join(study, study.c.id == series.c.study_fk)

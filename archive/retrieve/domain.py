@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
+
+from archive.index.shown import masked
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,8 @@ class StoredInstance:
     `byte_offset` and `byte_length` are in bytes within the pack; `frames` counts from 1 and is 1
     for an object without frames; `rows` and `columns` are None where it has no pixels. `version_id`
     tells of another version than the first. `overlay_version` goes up with every decision about its
-    study; where `corrected`, elements may go out changed, so that the length is another one.
+    study; where `corrected`, elements may go out changed, so that the length is another one. Where
+    `masked`, who asked may see pixels and what names nobody, not the file.
     """
 
     id: int
@@ -34,17 +37,26 @@ class StoredInstance:
     version_id: int | None = None
     overlay_version: int = 0
     corrected: int = 0
+    sensitivity: str = ""
+    masked: bool = False
 
     @property
     def etag(self) -> str:
         """Changes whenever what is served of it does."""
         version = f"-{self.version_id}" if self.version_id else ""
+        version += "-masked" if self.masked else ""
         return f"{self.id}-{self.byte_length}-{self.overlay_version}{version}"
 
     @property
     def as_received(self) -> StoredInstance:
         """The same without corrections: the stored bytes."""
         return replace(self, corrected=0)
+
+
+def check_named(instances: Iterable[StoredInstance]) -> None:
+    """Raise `Denied('study.masked')` where files would name somebody the asker may not know."""
+    if any(one.masked for one in instances):
+        raise masked()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,16 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from archive.nodes.peers import Peers, unreachable
 from archive.retrieve import statements as sql
 from archive.retrieve.corrected import Corrections, corrected_stream
-from archive.retrieve.domain import FrameLayout, SeriesMetadata, StoredInstance
+from archive.retrieve.domain import FrameLayout, SeriesMetadata, StoredInstance, check_named
 from archive.settle.metadata import InstanceMetadata, describe, split_metadata, unpack_metadata
 from archive.store.service import JOURNAL, Stores, open_stores
+from dataset.mask import mask_dataset
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
 from kernel.db.database import Database
 from kernel.db.statement import Statement
@@ -152,8 +154,9 @@ class Reader:
 
         Where it is `corrected`, the corrected elements are put in on the way; the first piece holds
         the file meta information whole. Raises `Invalid('dataset.unreadable')` where the elements
-        before the pixel data cannot be read.
+        before the pixel data cannot be read, `Denied('study.masked')` for what is masked.
         """
+        check_named([instance])
         pieces = self.stored(instance, chunk_bytes)
         if instance.corrected:
             pieces = corrected_stream(pieces, instance, await self._corrections.of(instance))
@@ -162,6 +165,7 @@ class Reader:
 
     async def content(self, instance: StoredInstance) -> bytes:
         """All of what `stream` gives."""
+        check_named([instance])
         if not instance.corrected:
             return await self.read(instance)
         return b"".join([piece async for piece in self.stream(instance)])
@@ -187,8 +191,9 @@ class Reader:
         if not rows:
             raise NotFound("series.not_found", "there is no such series")
         series_id, metadata_pack_id, unsettled, version, overlay, last_ms, live = rows[0][:7]
-        corrected, decided = rows[0][7:]
-        plain = not decided and (original or not corrected)
+        corrected, decided = rows[0][7:9]
+        hidden = any(scope.hides(row[9], row[10]) for row in rows)
+        plain = not decided and not hidden and (original or not corrected)
         whole = not unsettled and metadata_pack_id is not None and live is not None
         shown = "original" if original else overlay
         if len(rows) == 1 and whole and plain:
@@ -205,6 +210,9 @@ class Reader:
             one.dataset if original else await self.correct(instance, one.dataset)
             for instance, one in zip(instances, described, strict=True)
         ]
+        if hidden:
+            datasets = [mask_dataset(one) for one in datasets]
+            shown = f"{shown}-masked"
         etag = f"{series_id}-{version}-{shown}-{overlay}-{last_ms}-{len(described)}"
         return SeriesMetadata(None, lambda: datasets, etag)
 
@@ -214,7 +222,8 @@ class Reader:
         """The DICOM JSON of one instance; `original` is without corrections."""
         (instance, *_) = await self.find(scope, ref)
         dataset = (await self._described(instance)).dataset
-        return dataset if original else await self.correct(instance, dataset)
+        shown = dataset if original else await self.correct(instance, dataset)
+        return mask_dataset(shown) if instance.masked else shown
 
     async def frame_table(self, instance: StoredInstance) -> FrameLayout:
         """Where the frames of `instance` lie.
@@ -316,7 +325,13 @@ class Reader:
         return pack_id, offset
 
     async def _rows(self, name: str, scope: Scope, **where: str) -> list[StoredInstance]:
-        return [StoredInstance(*row) for row in await self._fetch(name, scope, where)]
+        found = [StoredInstance(*row) for row in await self._fetch(name, scope, where)]
+        if scope.sight is None:
+            return found
+        return [
+            replace(one, masked=True) if scope.hides(one.owner_id, one.sensitivity) else one
+            for one in found
+        ]
 
     async def _fetch(
         self, name: str, scope: Scope, where: Mapping[str, str]

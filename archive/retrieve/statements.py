@@ -41,6 +41,7 @@ INSTANCE_FIELDS = (
     instance.c.version_fk,
     study.c.overlay_version,
     study.c.corrected,
+    study.c.sensitivity,
 )
 
 
@@ -183,6 +184,8 @@ def series_state(bound: Bound) -> Statement:
             pack.c.bytes,
             study.c.corrected,
             study.c.rejected + study.c.chosen,
+            study.c.owner_id,
+            study.c.sensitivity,
         )
         .join(study, study.c.id == series.c.study_fk)
         .outerjoin(pack, and_(pack.c.id == series.c.metadata_pack_id, pack.c.state == "live"))

@@ -16,6 +16,7 @@ KINDS: Mapping[str, str] = {
     "restore": marked("restored"),
     "hold": marked("put under a legal hold"),
     "release": marked("released from the legal hold"),
+    "classify": marked("classified as sensitive or not"),
     "choose": marked("version chosen"),
 }
 # What a person has to look at, by how a second data set of the same UID differs from the first.

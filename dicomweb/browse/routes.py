@@ -11,7 +11,7 @@ from aiohttp import web
 from pydicom.uid import EncapsulatedPDFStorage
 
 from archive.query.domain import Query
-from archive.retrieve.domain import StoredInstance
+from archive.retrieve.domain import StoredInstance, check_named
 from dataset.refs import InstanceRef, SeriesRef, StudyRef, parse_uid
 from dicomweb.browse.decided import study_notes
 from dicomweb.browse.facts import series_facts, study_facts, text
@@ -134,6 +134,9 @@ async def study_page(request: web.Request) -> web.Response:
     study = found.matches[0]
     members = group_by_series(instances)
     lang = language_of(request)
+    # Corrections and contradictions quote what the objects say of the patient.
+    hidden = any(one.masked for one in instances)
+    states = [] if hidden else await request.app[DESK].about(scope, ref)
     facts = [series_facts(entry.dataset) for entry in listed.matches]
     institution = next((text(each.dataset, "00080080") for each in listed.matches), "")
     context = _context(request, now.astimezone().date()) | {
@@ -142,7 +145,7 @@ async def study_page(request: web.Request) -> web.Response:
             series_stacks(fact, members.get(fact.series_instance_uid, [])) for fact in facts
         ],
         "institution": institution,
-        "decided": study_notes(await request.app[DESK].about(scope, ref), lang),
+        "decided": study_notes(states, lang),
         "instances": len(instances),
         "help": [(translate(keys, lang), translate(meaning, lang)) for keys, meaning in HELP],
         "script_words": script_words(VIEWER_WORDS, lang),
@@ -183,6 +186,7 @@ async def instance_document(request: web.Request) -> web.Response:
     """GET …/instances/{instance}/document: the PDF file inside an object (PS3.3 C.24.2)."""
     reader = request.app[READER]
     [instance, *_] = await reader.find(scope_of(request), instance_of(request))
+    check_named([instance])
     if instance.sop_class_uid != EncapsulatedPDFStorage:
         raise NotFound("document.not_found", "This object holds no document.")
     content = await read_value(reader, instance, ENCAPSULATED_DOCUMENT)
@@ -196,6 +200,7 @@ async def download_instance(request: web.Request) -> web.StreamResponse:
     ref: InstanceRef = instance_of(request)
     reader = request.app[READER]
     [instance, *_] = await reader.find(scope_of(request), ref)
+    check_named([instance])
     name = f"{instance.sop_instance_uid}.dcm"
     return await _send(request, "application/dicom", name, reader.stream(instance))
 
@@ -206,6 +211,7 @@ async def download_study(request: web.Request) -> web.StreamResponse:
     ref = StudyRef.parse(request.match_info["study"])
     reader = request.app[READER]
     instances = await reader.find(scope_of(request), ref)
+    check_named(instances)
     names = _member_names(instances)
     members = ((name, reader.stream(each)) for name, each in zip(names, instances, strict=True))
     content = zip_stream(members, datetime.now(UTC).astimezone())

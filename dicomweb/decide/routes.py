@@ -10,6 +10,7 @@ from aiohttp import web
 
 from archive.decisions.domain import (
     CHOOSE,
+    CLASSIFY,
     CORRECT,
     DELETE,
     HOLD,
@@ -33,6 +34,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     DELETE: ("archive.study.delete", "delete it"),
     HOLD: ("archive.study.hold", "let nobody delete the study"),
     RELEASE: ("archive.study.hold", "end a hold"),
+    CLASSIFY: ("archive.study.classify", "say which sensitive kinds of data it is of, or none"),
 }
 
 

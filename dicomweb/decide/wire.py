@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from archive.decisions.domain import CHOOSE, CORRECT, REJECT, Decision, PatientKey, Ref, StudyState
+from archive.decisions.domain import (
+    CHOOSE,
+    CLASSIFY,
+    CORRECT,
+    REJECT,
+    Decision,
+    PatientKey,
+    Ref,
+    StudyState,
+)
 from dataset.correction import attribute_of, tag_of
 from dataset.refs import InstanceRef, SeriesRef, StudyRef
 from kernel.errors import Invalid
@@ -36,6 +45,11 @@ def detail_in(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(named, dict):
             raise Invalid("decision.body", "“{name}” must be an object", name="attributes")
         return {"attributes": attributes_in(named)}
+    if kind == CLASSIFY:
+        kinds = body.get("kinds")
+        if not isinstance(kinds, list) or not all(isinstance(one, str) for one in kinds):
+            raise Invalid("decision.body", "“{name}” must be a list of texts", name="kinds")
+        return {"kinds": sorted({*kinds})}
     if kind == CHOOSE:
         version = body.get("version")
         if version is None:

@@ -11,7 +11,7 @@ import re
 import numpy as np
 from aiohttp import web
 
-from archive.retrieve.domain import StoredInstance
+from archive.retrieve.domain import StoredInstance, check_named
 from archive.retrieve.service import Reader
 from dataset.dicom_json import locate
 from dataset.elements import plain
@@ -44,6 +44,7 @@ async def retrieve_bulkdata(request: web.Request) -> web.StreamResponse:
     ranges = parse_accept(accept_of(request))
     reader = request.app[READER]
     (instance, *_) = await reader.find(scope_of(request), instance_of(request))
+    check_named([instance])
     if path == PIXEL_DATA:
         image = await request.app[IMAGES].describe(instance)
         if not image.native:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from archive.retrieve.domain import check_named
 from dataset.refs import InstanceRef
 from dicomweb.answers import send_multipart, send_single
 from dicomweb.media import DICOM, parse_accept
@@ -40,6 +41,7 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     original = await wants_original(request)
     found = await request.app[READER].find(scope_of(request), ref)
     instances = found[:1] if single else found
+    check_named(instances)
     if original:
         instances = [instance.as_received for instance in instances]
     planned = plan(ranges, instances, single=single)

@@ -43,18 +43,21 @@ class Retrieval:
 async def instances_of(exchange: Exchange, reader: Reader) -> list[StoredInstance]:
     """What the identifier names, within the asker's scope; nothing found is no error.
 
+    What must not be named to the asker is not found here.
+
     Raises:
         Invalid: the identifier cannot be read or lacks its level's unique key.
     """
     identifier = decode_identifier(exchange.identifier, exchange.implicit)
     keys = wanted(identifier, QUERY_CLASSES[exchange.context.abstract_syntax].root)
-    return await reader.find_any(
+    found = await reader.find_any(
         exchange.scope,
         patient_id=keys.patient_id,
         study_uids=keys.study_uids,
         series_uids=keys.series_uids,
         sop_uids=keys.sop_uids,
     )
+    return [one for one in found if not one.masked]
 
 
 async def send_all(

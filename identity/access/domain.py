@@ -44,26 +44,38 @@ class Access:
 
     def __init__(self, rights: Rights, emergencies: Iterable[BreakGlass] = ()) -> None:
         self.rights = rights
-        self._open: dict[int, list[tuple[str, float]]] = {}
+        self._open: dict[int, list[tuple[str, float, str]]] = {}
         for one in emergencies:
             path = rights.owners.path(one.organisation_id)
             if path is not None:
-                opened = (path, one.expires_at.timestamp())
+                opened = (path, one.expires_at.timestamp(), one.study_instance_uid)
                 self._open.setdefault(one.account_id, []).append(opened)
 
-    def emergencies(self, subject: Subject, now: float) -> list[str]:
-        """The paths that a subject has open in an emergency."""
+    def emergencies(self, subject: Subject, now: float, study: str | None = None) -> list[str]:
+        """The paths that a subject has open in an emergency.
+
+        One that was opened for a study counts for that `study` only; None asks for all of them.
+        """
         if subject.kind != "account" or subject.id not in self._open:
             return []
-        return [path for path, until in self._open[subject.id] if now < until]
+        return [
+            path
+            for path, until, opened in self._open[subject.id]
+            if now < until and (study is None or opened in ("", study))
+        ]
 
-    def owners_for(self, subject: Subject, action: str, now: float) -> tuple[frozenset[int], bool]:
-        """The owners for whose data an action is allowed, and whether an emergency added some."""
+    def owners_for(
+        self, subject: Subject, action: str, now: float, study: str | None = None
+    ) -> tuple[frozenset[int], bool]:
+        """The owners for whose data an action is allowed, and whether an emergency added some.
+
+        `study` as in `emergencies`: a request that names no study asks with ''.
+        """
         granted = self.rights.owners_for(subject, action, now)
         if action not in OPENS or not self._open:
             return granted, False
         opened: frozenset[int] = frozenset()
-        for path in self.emergencies(subject, now):
+        for path in self.emergencies(subject, now, study):
             opened |= self.rights.owners.below(path)
         return granted | opened, not opened <= granted
 

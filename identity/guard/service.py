@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from aiohttp import web
 
@@ -14,10 +14,11 @@ from identity.capabilities import domain as capabilities
 from identity.clients import domain as clients
 from identity.grants.domain import Subject
 from identity.guard.keeper import Keeper, KnownSession, Snapshot
+from identity.privacy.domain import ANONYMOUS_PURPOSES, UNMASKED, permission_for
 from identity.sessions.domain import is_over
 from identity.tokens.domain import fingerprint
 from kernel.errors import AppError, Denied, NotFound
-from kernel.scope import EMERGENCY, Actor, Scope
+from kernel.scope import EMERGENCY, SENSITIVE_KINDS, Actor, Scope, Sight
 from kernel.settings import AccessSettings
 from kernel.web.guard import ACTOR
 from kernel.web.pages import PERSON, Person
@@ -27,6 +28,8 @@ CSRF_HEADER = "X-CSRF-Token"
 SELF = "identity.self"
 MENU = "identity/menu.html"
 
+_NOWHERE: frozenset[int] = frozenset()
+_SENSITIVE = {kind: permission_for(kind) for kind in SENSITIVE_KINDS}
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE = frozenset({"same-origin", "none"})
 
@@ -98,7 +101,8 @@ class IdentityGuard:
         if known.stage != "full":
             raise Denied("access.password_change", "Please change your password first.")
         subject = Subject("account", known.account_id)
-        return self._scope(snapshot, actor, subject, permission, known.organisation_id)
+        study = request.match_info.get("study", "")
+        return self._scope(snapshot, actor, subject, permission, known.organisation_id, study=study)
 
     async def _client(
         self, request: web.Request, snapshot: Snapshot, token: str, permission: str
@@ -116,7 +120,9 @@ class IdentityGuard:
         self._check_address(request, found.networks.split(","))
         if found.permissions and permission not in found.permissions:
             raise _denied()
-        return self._scope(snapshot, actor, found.subject, permission, found.organisation_id)
+        return self._scope(
+            snapshot, actor, found.subject, permission, found.organisation_id, found.permissions
+        )
 
     def _capability(
         self, request: web.Request, snapshot: Snapshot, token: str, permission: str
@@ -127,7 +133,11 @@ class IdentityGuard:
         capabilities.check_use(found, permission, study, request.remote or "")
         if study not in found.studies:
             raise NotFound("study.not_found", "there is no such study")
-        return Scope(found.owners, actor, found.purpose)
+        anonymous = found.purpose in ANONYMOUS_PURPOSES
+        sight = _sight(
+            lambda one: found.owners if one in found.permissions and not anonymous else _NOWHERE
+        )
+        return Scope(found.owners, actor, found.purpose, sight=sight)
 
     def _scope(
         self,
@@ -136,16 +146,30 @@ class IdentityGuard:
         subject: Subject,
         permission: str,
         place: int | None,
+        narrowed: Collection[str] = (),
+        study: str = "",
     ) -> Scope:
-        owners, emergency = snapshot.access.owners_for(subject, permission, self._clock())
+        now = self._clock()
+        owners, emergency = snapshot.access.owners_for(subject, permission, now, study)
         if not owners:
             raise _denied()
         home = snapshot.homes.get(place) if place is not None else None
-        return Scope(owners, actor, EMERGENCY if emergency else permission, home)
+
+        def seen(one: str) -> frozenset[int]:
+            if narrowed and one not in narrowed:
+                return _NOWHERE
+            return snapshot.access.owners_for(subject, one, now, study)[0]
+
+        return Scope(owners, actor, EMERGENCY if emergency else permission, home, _sight(seen))
 
     def _check_address(self, request: web.Request, *networks: tuple[str, ...] | list[str]) -> None:
         if not all(is_within(request.remote or "", some) for some in networks):
             raise Denied("access.network", "This is not allowed from this network.")
+
+
+def _sight(seen: Callable[[str], frozenset[int]]) -> Sight:
+    """Where persons are named to who has each permission at `seen`."""
+    return Sight(seen(UNMASKED), {kind: seen(one) for kind, one in _SENSITIVE.items()})
 
 
 def csrf_of(token: str) -> str:

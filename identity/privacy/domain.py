@@ -1,4 +1,4 @@
-"""Sensitive kinds of data, and masks for what names a person."""
+"""Sensitive kinds of data, who sees them, and what is masked for others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from dataset.mask import mask_name, mask_number
 from kernel.i18n.catalog import marked
 
 Sensitivity = Literal["vip", "mental_health", "hiv"]
@@ -19,7 +20,6 @@ SENSITIVITIES: Mapping[str, str] = {
 UNMASKED = "archive.identifiers.read"
 # For these purposes nobody needs to know who it is.
 ANONYMOUS_PURPOSES = frozenset({"teaching", "research", "quality", "statistics"})
-STAR = "*"
 
 
 def permission_for(sensitivity: str) -> str:
@@ -64,32 +64,3 @@ def mask_for(permissions: Collection[str], sensitivity: Collection[str], purpose
     if hidden or UNMASKED not in permissions or purpose in ANONYMOUS_PURPOSES:
         return Mask(names=True, id_numbers=True, phones=True, hidden=hidden)
     return OPEN
-
-
-def mask_name(value: str) -> str:
-    """A name of which the first letter stays: 王小明 → 王**, Wang^Xiaoming → W***^***.
-
-    Groups of a DICOM name (PS3.5 6.2.1.2) are masked one by one; the phonetic one is left out.
-    """
-    groups = value.split("=")[:2]
-    return "=".join(_mask_group(group) for group in groups)
-
-
-def _mask_group(group: str) -> str:
-    family, *rest = group.split("^")
-    masked = [_mask_part(family, 1), *(_mask_part(part, 0) for part in rest)]
-    return "^".join(masked)
-
-
-def _mask_part(part: str, kept: int) -> str:
-    if not part:
-        return ""
-    stars = STAR * 3 if part.isascii() else STAR * max(len(part) - kept, 1)
-    return part[:kept] + stars
-
-
-def mask_number(value: str) -> str:
-    """A number of which the first three and the last four letters stay: 138****5678."""
-    if len(value) < 10:
-        return STAR * len(value)
-    return value[:3] + STAR * (len(value) - 7) + value[-4:]

@@ -28,6 +28,7 @@ PERMISSIONS: Mapping[str, str] = {
     "archive.study.delete": marked("Reject and delete studies"),
     "archive.study.correct": marked("Correct studies and choose versions"),
     "archive.study.hold": marked("Put studies under a legal hold"),
+    "archive.study.classify": marked("Say that a study is sensitive"),
     "archive.patient.merge": marked("Merge patients"),
     "archive.study.original": marked("See studies without corrections"),
     "archive.pack.read": marked("Read the journal as another node"),

@@ -39,6 +39,7 @@ from tests.identity.site import Client
 from tests.servers import free_port
 
 READ, SEARCH = "archive.study.read", "archive.study.search"
+NAMED = "archive.identifiers.read"
 
 # Who stands below whom; `local` is the owner that is there before any organisation.
 ABOVE: Mapping[str, str | None] = {
@@ -130,7 +131,12 @@ ACTORS = (
     Actor("department", "session", (("technician", "department"),), "department"),
     Actor("citizen", "session", (("citizen", "prefecture"),)),
     Actor("client_a1", "client", (("technician", "hospital_a1"),), "hospital_a1"),
-    Actor("capability", "capability", studies=frozenset({uid(1)}), permissions=frozenset({READ})),
+    Actor(
+        "capability",
+        "capability",
+        studies=frozenset({uid(1)}),
+        permissions=frozenset({READ, NAMED}),
+    ),
     Actor("anonymous", "anonymous"),
 )
 # AE title of a node and the organisation it belongs to.

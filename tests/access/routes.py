@@ -47,6 +47,7 @@ _FILE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _ONE = {"frames": "1"}
 _WHY = {"reason": "matrix"}
 _NAME = {"attributes": {"StudyDescription": "corrected"}}
+_KINDS = {"kinds": ["vip"]}
 _PATIENTS = {"reason": "matrix", "patient": {"id": "{patient}"}, "into": {"id": "{into}"}}
 # A form of a page of ours is refused without its token.
 _REFUSED = frozenset({403})
@@ -111,6 +112,7 @@ ROUTES: Mapping[str, Row] = {
     "GET /api/studies/{study}/decisions": Row("study"),
     "POST /api/studies/{study}/hold": Row("change", ok=frozenset({200, 409}), body=_WHY),
     "POST /api/studies/{study}/release": Row("change", ok=frozenset({200, 409}), body=_WHY),
+    "POST /api/studies/{study}/classify": Row("change", body=_WHY | _KINDS),
     "POST /api/studies/{study}/correct": Row("change", body=_WHY | _NAME),
     "POST /api/studies/{study}/choose": Row(
         "change",

@@ -254,7 +254,13 @@ async def _check_changes(region: Region) -> None:
     for account_id, owner_id, kind in await region.database.fetch(made, {}):
         actor, owner = actors[logins[account_id]], region.owner_of(owner_id)
         group = "patient" if kind in ("merge", "unmerge") else "study"
-        needed = {"correct": "correct", "choose": "correct", "hold": "hold", "release": "hold"}
+        needed = {
+            "correct": "correct",
+            "choose": "correct",
+            "hold": "hold",
+            "release": "hold",
+            "classify": "classify",
+        }
         last = "merge" if group == "patient" else needed.get(kind, "delete")
         assert owner in actor.owners(f"archive.{group}.{last}"), (actor.name, owner, kind)
         changed.add((actor.name, owner))

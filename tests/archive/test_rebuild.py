@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from archive.decisions.deciding import delete
-from archive.decisions.domain import HOLD, REJECT
+from archive.decisions.domain import CLASSIFY, HOLD, REJECT
 from archive.index.tables import instance, pack, pack_copy
 from archive.journal.domain import Identity, Origin
 from archive.query.service import Catalog
@@ -164,6 +164,7 @@ async def shown_otherwise(archive: Archive) -> None:
     await correct(archive, first, InstanceNumber="9")
     await take(archive, REJECT, first, code="113001")
     await take(archive, HOLD, StudyRef.parse(uid(50)))
+    await take(archive, CLASSIFY, StudyRef.parse(uid(51)), kinds=["hiv", "vip"])
     await join(archive, "P00051", "P00052")
     await archive.store(make(53, PatientID="P00051"))
 

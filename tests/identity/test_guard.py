@@ -264,6 +264,19 @@ async def test_an_emergency_opens_and_is_written_down_first(site: Site, places: 
     assert first.detail["begun"] is True and first.study_instance_uid == "1.2.3"
 
 
+async def test_an_emergency_for_one_study_opens_that_study_only(site: Site, places: Places) -> None:
+    yang, _ = await person(site, "yang", "clinician", places.hospital_a1)
+    async with site.client() as doctor:
+        await doctor.sign_in("yang", PASSWORD)
+        wanted = Emergency(places.hospital_b1, "抢救：昏迷病人，需要既往影像", "1.2.3")
+        async with site.database.session(SYSTEM, write=True) as session:
+            await open_glass(session, yang, wanted)
+        await site.keeper.look()
+        assert places.hospital_b1 in (await doctor.get("/studies/1.2.3")).json["owners"]
+        for path in ("/studies/1.2.4", "/search"):
+            assert places.hospital_b1 not in (await doctor.get(path)).json["owners"]
+
+
 async def test_a_refusal_names_who_was_refused(site: Site, places: Places) -> None:
     account_id, _ = await person(site, "yang", "health_bureau_officer", places.county_a)
     async with site.client() as officer:
