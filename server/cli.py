@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import click
 from kernel.log import configure
 from kernel.settings import Settings
 from server.cli_access import token, user
+from server.cli_audit import audit
 from server.cli_studies import patient, study
 from server.command import (
     SCOPE,
@@ -28,14 +28,13 @@ from server.command import (
     where_from,
     with_database,
 )
+from server.progress import Shown
 
 if TYPE_CHECKING:
     from archive.scrub.domain import DamagedFile
     from gateway.ae.domain import Ae
     from kernel.db.database import Database
     from server.importing import Summary
-
-LINE_EVERY_S = 5.0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,6 +47,7 @@ main.add_command(study)
 main.add_command(patient)
 main.add_command(user)
 main.add_command(token)
+main.add_command(audit)
 
 
 @main.command()
@@ -95,7 +95,7 @@ def import_(where: Where, folder: Path, owner_id: int, again: bool) -> None:
     from server.importing import import_folder
 
     settings = ready(where)
-    shown = _Shown("Importing")
+    shown = Shown("Importing")
 
     def show(summary: Summary, total: int) -> None:
         shown.show(summary.files, total, "")
@@ -138,7 +138,7 @@ def scrub(where: Where) -> None:
     """
     from archive.scrub.service import scrub as read_back
 
-    shown = _Shown("Reading back")
+    shown = Shown("Reading back")
     try:
         report = with_database(
             where, lambda settings, database: read_back(settings, database, shown.show)
@@ -168,7 +168,7 @@ def rebuild_index(where: Where) -> None:
     """
     from archive.rebuild.service import rebuild_index as rebuild
 
-    shown = _Shown("Rebuilding")
+    shown = Shown("Rebuilding")
     try:
         report = with_database(
             where, lambda settings, database: rebuild(settings, database, shown.show)
@@ -258,31 +258,6 @@ def _say_damage(objects: Iterable[tuple[str, str]], damaged: Iterable[DamagedFil
         click.echo(f"  object {key}: {why}")
     for file in damaged:
         click.echo(f"  {file.kind} {file.sop_instance_uid} in {file.key}: {file.why}")
-
-
-class _Shown:
-    """The progress of a long command: a bar on a terminal, else a line now and then."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._bar: Any = None
-        self._said_at = time.monotonic()
-
-    def show(self, done: int, total: int, _note: str) -> None:
-        """`done` of `total` are done."""
-        if sys.stdout.isatty():
-            if self._bar is None:
-                self._bar = click.progressbar(length=total, label=self._label)
-                self._bar.__enter__()
-            self._bar.update(done - self._bar.pos)
-        elif time.monotonic() - self._said_at > LINE_EVERY_S:
-            self._said_at = time.monotonic()
-            click.echo(f"{self._label}: {done} of {total}")
-
-    def end(self) -> None:
-        """Leave the line of the bar."""
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
 
 
 def _say_summary(summary: Summary) -> None:

@@ -17,6 +17,7 @@ from archive.store.service import open_stores
 from archive.versions.service import Policies, compare_pending
 from gateway.ae.service import AeDirectory
 from kernel.audit.intake import keep_taking_in
+from kernel.audit.seal import keep_sealing
 from kernel.db.database import Database
 from kernel.errors import AppError
 from kernel.events.dispatcher import Dispatcher
@@ -44,6 +45,7 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
             Dispatcher(database).run(),
             Jobs(database, {}).run(),
             keep_taking_in(database),
+            keep_sealing(database),
             keep_spares(settings),
             _repeat("recover", RECOVER_EVERY_S, lambda: recover(settings, database)),
             _repeat(

@@ -1,9 +1,10 @@
 """The audit table, and how far the per-process read files were taken in."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text, text
 
 from kernel.db.base import BigKey, UtcTime, metadata
 
+# `seq` is the row's number in the ledger; NULL until it is sealed. `fold_key` is NULL from then on.
 audit = Table(
     "audit",
     metadata,
@@ -21,6 +22,15 @@ audit = Table(
     Column("detail", Text, nullable=False),
     Column("count", BigInteger, nullable=False),
     Column("fold_key", Text, unique=True),
+    Column("seq", BigInteger),
+    Index("uq_audit_seq", "seq", unique=True),
+    Index(
+        "ix_audit_unsealed",
+        "id",
+        sqlite_where=text("seq IS NULL"),
+        postgresql_where=text("seq IS NULL"),
+    ),
+    Index("ix_audit_at", "at"),
     Index("ix_audit_study_instance_uid_at", "study_instance_uid", "at"),
     Index("ix_audit_actor_kind_actor_id_at", "actor_kind", "actor_id", "at"),
     sqlite_autoincrement=True,
