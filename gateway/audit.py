@@ -70,12 +70,17 @@ class Auditor:
     ) -> None:
         """What a C-MOVE or C-GET sent of one study."""
         detail = {"destination": destination, "completed": completed, "failed": failed}
-        outcome: Outcome = "ok" if completed else "failed"
-        self._say(f"dimse.c-{verb}", outcome, study_instance_uid, detail, completed + failed)
+        outcome: Outcome = "ok" if completed or not failed else "failed"
+        number = max(1, completed + failed)
+        self._say(f"dimse.c-{verb}", outcome, study_instance_uid, detail, number)
 
     def failed(self, action: str, why: str) -> None:
         """An operation was refused or broke off; ``why`` is a stable code."""
         self._say(action, "failed", "", {"why": why}, 1)
+
+    def denied(self, action: str, why: str, destination: str) -> None:
+        """Something was asked for that this node may not have, or not there."""
+        self._say(action, "denied", "", {"why": why, "destination": destination}, 1)
 
     def _say(
         self,

@@ -68,6 +68,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 Operation = Callable[[Exchange], Awaitable[object]]
 _VERBS: dict[int, Verb] = {C_FIND: "FIND", C_MOVE: "MOVE", C_GET: "GET"}
+_ACTIONS = {verb: f"dimse.c-{name.lower()}" for verb, name in _VERBS.items()}
 
 
 @dataclass(slots=True)
@@ -232,6 +233,7 @@ class Session:
         if refusal is None and verb == C_ECHO:
             self._association.send(echo_answer(context.id, request, self._peer_pdu))
         elif refusal is not None:
+            self._auditor.failed(_ACTIONS.get(verb, "dimse.unknown"), refusal[1])
             self._answered(context.id, response(request, *refusal))
         else:
             self._pending = (context, request)
@@ -274,6 +276,8 @@ class Session:
         self._pending = None
         if self._identifier is None:
             words = "the identifier is too long"
+            verb = QUERY_CLASSES[context.abstract_syntax].verb
+            self._auditor.failed(f"dimse.c-{verb.lower()}", words)
             self._answered(context.id, response(request, OUT_OF_RESOURCES, words))
             return
         verb = QUERY_CLASSES[context.abstract_syntax].verb
@@ -307,6 +311,7 @@ class Session:
             self._association.send(exchange.encoded(status_of(error), words=str(error)))
         except Exception:  # noqa: BLE001 - the edge: one operation fails, not the server
             _log.exception("operation_failed", sop_class=exchange.context.abstract_syntax)
+            self._auditor.failed(action, "internal error")
             self._association.send(exchange.encoded(PROCESSING_FAILURE, words="internal error"))
         finally:
             self._task = self._exchange = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kernel.audit.domain import ASKED_FROM
 from kernel.errors import AppError
 from kernel.log import configure
 from kernel.scope import Scope
@@ -96,6 +97,7 @@ def with_database(where: Where, work: Callable[[Settings, Database], Awaitable[R
     settings = ready(where)
 
     async def run() -> Result:
+        ASKED_FROM.set("command line")
         database = await Database.open(settings)
         try:
             return await work(settings, database)

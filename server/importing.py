@@ -18,8 +18,11 @@ from typing import IO
 from archive.journal.domain import Identity, Origin, Outcome, Receipt
 from archive.receive.service import Receiver
 from dataset.part10 import Head, parse_head
+from kernel.audit.domain import AuditRecord
+from kernel.audit.service import append
 from kernel.db.database import Database
 from kernel.errors import AppError, Invalid, Unavailable
+from kernel.scope import Actor, Scope
 from kernel.settings import Settings
 
 DIRECTORY_SOP_CLASS = "1.2.840.10008.1.3.10"  # Media Storage Directory, PS3.10 8
@@ -85,11 +88,34 @@ async def import_folder(
         try:
             with _State(settings, folder, again=again) as state:
                 job = _Import(receiver, Origin(owner_id, "import", "IMPORT", ""), state, progress)
-                return await job.run(files)
+                try:
+                    return await job.run(files)
+                finally:
+                    await _audit(database, owner_id, job.summary)
         finally:
             await receiver.close()
     finally:
         await database.close()
+
+
+async def _audit(database: Database, owner_id: int, summary: Summary) -> None:
+    detail = {
+        "stored": summary.stored,
+        "again": summary.duplicate,
+        "failed": summary.refused.total(),
+    }
+    taken = summary.stored + summary.duplicate
+    record = AuditRecord(
+        Actor("system", "import"),
+        "archive.import",
+        "ok" if taken or not summary.refused else "failed",
+        owner_id,
+        peer="command line",
+        detail=detail,
+        count=max(1, taken + summary.refused.total()),
+    )
+    async with database.session(Scope.system("import"), write=True) as session:
+        await append(session, record)
 
 
 class _Import:
@@ -102,7 +128,7 @@ class _Import:
         self._origin = origin
         self._state = state
         self._progress = progress
-        self._summary = Summary()
+        self.summary = Summary()
         self._waiting: dict[asyncio.Future[Receipt], _File] = {}
         self._total = 0
 
@@ -116,23 +142,23 @@ class _Import:
         finally:
             while self._waiting:
                 await self._settle(asyncio.ALL_COMPLETED)
-        return self._summary
+        return self.summary
 
     async def _take(self, file: _File) -> None:
         if file.mark in self._state.marks:
-            self._summary.before += 1
-            self._progress(self._summary, self._total)
+            self.summary.before += 1
+            self._progress(self.summary, self._total)
             return
         try:
             with file.path.open("rb") as stream:
                 head = _head(stream, file)
                 self._waiting[self._append(stream, head, file)] = file
         except Skipped as why:
-            self._note(self._summary.skipped, str(why), file)
+            self._note(self.summary.skipped, str(why), file)
         except Invalid as error:
-            self._note(self._summary.refused, str(error), file)
+            self._note(self.summary.refused, str(error), file)
         except OSError as error:
-            self._note(self._summary.refused, error.strerror or "cannot be read", file)
+            self._note(self.summary.refused, error.strerror or "cannot be read", file)
 
     def _append(self, stream: IO[bytes], head: Head, file: _File) -> asyncio.Future[Receipt]:
         identity = Identity(
@@ -165,23 +191,23 @@ class _Import:
         except Unavailable:
             raise
         except AppError as error:
-            self._note(self._summary.refused, str(error), file)
+            self._note(self.summary.refused, str(error), file)
             return
         if receipt.outcome is Outcome.QUARANTINED:
             why = receipt.detail or receipt.reason or "its identity is missing"
-            self._note(self._summary.refused, f"kept aside: {why}", file)
+            self._note(self.summary.refused, f"kept aside: {why}", file)
         elif receipt.outcome is Outcome.AGAIN:
-            self._summary.duplicate += 1
+            self.summary.duplicate += 1
         else:
-            self._summary.stored += 1
+            self.summary.stored += 1
         self._state.add(file.mark)
         if receipt.outcome is not Outcome.QUARANTINED:
-            self._progress(self._summary, self._total)
+            self._progress(self.summary, self._total)
 
     def _note(self, reasons: Counter[str], why: str, file: _File) -> None:
         reasons[why] += 1
-        self._summary.examples.setdefault(why, file.name)
-        self._progress(self._summary, self._total)
+        self.summary.examples.setdefault(why, file.name)
+        self._progress(self.summary, self._total)
 
 
 class _State:

@@ -30,6 +30,7 @@ async def move(exchange: Exchange, retrieval: Retrieval) -> Progress:
     destination = await retrieval.directory.find(title)
     if destination is None or destination.state != "active":
         words = f"move destination {title} is not known here"
+        exchange.auditor.denied("dimse.c-move", "move destination unknown", title)
         await exchange.answer(MOVE_DESTINATION_UNKNOWN, words=words)
         return Progress(0)
     instances = await instances_of(exchange, retrieval.reader)

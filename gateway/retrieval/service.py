@@ -83,10 +83,12 @@ async def send_all(
 
 
 def note(exchange: Exchange, progress: Progress, destination: str) -> None:
-    """Audit what was sent, a line for each study."""
+    """Audit what was sent, a line for each study; one line where nothing was found."""
     verb = exchange.scope.purpose.removeprefix("dimse.c-")
     for uid, (sent, failed) in progress.studies.items():
         exchange.auditor.sent(verb, uid, destination, sent, failed)
+    if not progress.studies:
+        exchange.auditor.sent(verb, "", destination, 0, 0)
 
 
 async def finish(exchange: Exchange, progress: Progress, destination: str, words: str = "") -> None:

@@ -121,6 +121,8 @@ class Storing:
         self._context, self._request = context, request
         self.waiting = True
         self._fault = _refused(context, request, data_follows=data_follows)
+        if self._fault is not None:
+            self.tally.count("", None)
         if not data_follows:
             self._finish(self._fault or b"")
         return self._fault is None

@@ -13,11 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity.accounts.tables import account_secret, recovery_code
 from identity.tokens.domain import fingerprint
+from kernel.audit.domain import AuditRecord
+from kernel.audit.service import append
 from kernel.errors import Conflict, Invalid
+from kernel.scope import Actor
 
 STEP_S = 30
 RECOVERY_CODES = 10
 ISSUER = "云影 Yunying"
+ACTION = "identity.second_factor"
 _DRIFT = (-1, 0, 1)
 
 
@@ -61,6 +65,7 @@ async def confirm(
         .where(account_secret.c.account_id == account_id)
         .values(totp_confirmed=True)
     )
+    await _note(session, account_id, "on")
     return await renew_recovery_codes(session, account_id)
 
 
@@ -70,6 +75,7 @@ async def renew_recovery_codes(session: AsyncSession, account_id: int) -> list[s
     await session.execute(delete(recovery_code).where(recovery_code.c.account_id == account_id))
     rows = [{"account_id": account_id, "code_hash": fingerprint(code)} for code in codes]
     await session.execute(insert(recovery_code), rows)
+    await _note(session, account_id, "recovery codes renewed")
     return codes
 
 
@@ -81,6 +87,7 @@ async def switch_off(session: AsyncSession, account_id: int) -> None:
         .values(totp_secret="", totp_confirmed=False, totp_last_step=0)
     )
     await session.execute(delete(recovery_code).where(recovery_code.c.account_id == account_id))
+    await _note(session, account_id, "off")
 
 
 async def is_on(session: AsyncSession, account_id: int) -> bool:
@@ -120,6 +127,11 @@ async def check_code(
         if isinstance(done, CursorResult) and done.rowcount == 1:
             return
     raise Invalid("totp.wrong", "The code is not right, or was used already.")
+
+
+async def _note(session: AsyncSession, account_id: int, change: str) -> None:
+    actor = Actor("session", str(account_id))
+    await append(session, AuditRecord(actor, ACTION, "ok", detail={"change": change}))
 
 
 def _address(secret: str, login: str) -> str:

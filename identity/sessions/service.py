@@ -13,11 +13,16 @@ from identity.changes.service import touch
 from identity.sessions.domain import AGENT_LENGTH, HALF_DONE_S, Session, Stage
 from identity.sessions.tables import session as table
 from identity.tokens.domain import fingerprint, new_secret
+from kernel.audit.domain import AuditRecord
+from kernel.audit.service import append
 from kernel.db.statement import Statement
 from kernel.errors import NotFound
+from kernel.scope import Actor
 from kernel.settings import AccessSettings
 
 KEPT_DAYS = 180
+SIGN_OUT = "identity.sign_out"
+NEXT_STEP = "code given"  # the session goes on in another one: nobody signed out
 _SHOWN = [table.c[name] for name in Session.__dataclass_fields__]
 
 # For the guard: one live session by the hash of its token, times in seconds since 1970.
@@ -83,6 +88,9 @@ async def end_session(session: AsyncSession, account_id: int, session_id: int, w
     )
     if await session.scalar(ended) is None:
         raise NotFound("session.not_found", "There is no such session.")
+    if why != NEXT_STEP:
+        detail = {"why": why, "session": session_id}
+        await append(session, AuditRecord(_person(account_id), SIGN_OUT, "ok", detail=detail))
     await touch(session, "revocation")
 
 
@@ -100,6 +108,8 @@ async def end_sessions(
         ended = ended.where(table.c.id != but)
     count = len((await session.scalars(ended)).all())
     if count:
+        detail = {"why": why, "sessions": count}
+        await append(session, AuditRecord(_person(account_id), SIGN_OUT, "ok", detail=detail))
         await touch(session, "revocation")
     return count
 
@@ -116,3 +126,7 @@ async def forget_old_sessions(session: AsyncSession) -> None:
     """Delete rows of sessions that expired long ago; the audit keeps what they did."""
     limit = time.time() - KEPT_DAYS * 86400
     await session.execute(delete(table).where(table.c.expires_at < limit))
+
+
+def _person(account_id: int) -> Actor:
+    return Actor("session", str(account_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import select, update
@@ -16,7 +16,7 @@ from identity.accounts.passwords import Hashing, is_outdated
 from identity.accounts.service import check_new_password, replace_password
 from identity.accounts.tables import account, account_secret
 from identity.sessions.domain import Session, Stage
-from identity.sessions.service import begin_session, end_session, end_sessions
+from identity.sessions.service import NEXT_STEP, begin_session, end_session, end_sessions
 from kernel.audit.domain import AuditRecord, Outcome
 from kernel.audit.service import append
 from kernel.db.database import Database
@@ -88,7 +88,7 @@ class SignIn:
         try:
             async with self.database.session(_SCOPE, write=True) as session:
                 await totp.check_code(session, found.account.id, code, self.clock)
-                await end_session(session, found.account.id, session_id, "code given")
+                await end_session(session, found.account.id, session_id, NEXT_STEP)
                 return await self._through(session, found.account.id, visitor)
         except AppError as error:
             if error.code != "totp.wrong":
@@ -103,9 +103,13 @@ class SignIn:
         Raises Invalid `password.*`, Denied `sign_in.locked` after too many wrong ones.
         """
         found = await self._attempt_again(account_id, visitor)
-        current_hash = await check_new_password(
-            self.database, found.account.id, old, new, self.policy, self.hashing
-        )
+        try:
+            current_hash = await check_new_password(
+                self.database, found.account.id, old, new, self.policy, self.hashing
+            )
+        except AppError as error:
+            await self._note_refusal(found, error.code, visitor)
+            raise
         hashed = await self.hashing.hash(new)
         async with self.database.session(_SCOPE, write=True) as session:
             await replace_password(
@@ -146,32 +150,41 @@ class SignIn:
 
     async def _attempt(self, login: str, visitor: Visitor) -> _Known | None:
         """Count the attempt before the password is looked at: many at once count as many."""
-        async with self.database.session(_SCOPE, write=True) as session:
-            found = await _known(session, account.c.login == login)
-            return None if found is None else await self._count(session, found, visitor)
+        return await self._counted(account.c.login == login, visitor)
 
     async def _attempt_again(self, account_id: int, visitor: Visitor) -> _Known:
-        async with self.database.session(_SCOPE, write=True) as session:
-            found = await _known(session, account.c.id == account_id)
-            if found is None:
-                raise _denied("sign_in.wrong")
-            return await self._count(session, found, visitor)
+        found = await self._counted(account.c.id == account_id, visitor)
+        if found is None:
+            raise await self._refused(None, "sign_in.wrong", visitor)
+        return found
 
-    async def _count(self, session: AsyncSession, found: _Known, visitor: Visitor) -> _Known:
-        now = self._now()
-        if is_locked(found.attempts, found.last_attempt_at, now, self.policy):
-            raise _denied("sign_in.locked")
-        old = (now - found.last_attempt_at).total_seconds() >= self.policy.lockout_s
-        attempts = 1 if old else found.attempts + 1
-        await _update(session, found.account.id, attempts=attempts, last_attempt_at=now)
+    async def _counted(self, condition: object, visitor: Visitor) -> _Known | None:
+        async with self.database.session(_SCOPE, write=True) as session:
+            found = await _known(session, condition)
+            if found is None:
+                return None
+            now = self._now()
+            locked = is_locked(found.attempts, found.last_attempt_at, now, self.policy)
+            if not locked:
+                old = (now - found.last_attempt_at).total_seconds() >= self.policy.lockout_s
+                found = replace(found, attempts=1 if old else found.attempts + 1)
+                counted = {"attempts": found.attempts, "last_attempt_at": now}
+                await _update(session, found.account.id, **counted)
+        if locked:
+            raise await self._refused(found, "sign_in.locked", visitor)
         return found
 
     async def _refused(self, found: _Known | None, code: str, visitor: Visitor) -> Denied:
-        account_id = found.account.id if found else None
-        async with self.database.session(_SCOPE, write=True) as session:
-            detail = {"code": code}
-            await append(session, _record(account_id, "denied", visitor.peer, detail))
+        await self._note_refusal(found, code, visitor)
         return _denied(code)
+
+    async def _note_refusal(self, found: _Known | None, code: str, visitor: Visitor) -> None:
+        account_id = found.account.id if found else None
+        detail: dict[str, object] = {"code": code}
+        if found is not None and found.attempts >= self.policy.lockout_failures:
+            detail["locked"] = True
+        async with self.database.session(_SCOPE, write=True) as session:
+            await append(session, _record(account_id, "denied", visitor.peer, detail))
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)

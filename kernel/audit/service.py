@@ -8,7 +8,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from kernel.audit.domain import AuditRecord
+from kernel.audit.domain import ASKED_FROM, AuditRecord
 from kernel.audit.tables import audit
 from kernel.scope import Actor, Scope
 
@@ -16,7 +16,8 @@ from kernel.scope import Actor, Scope
 async def append(session: AsyncSession, record: AuditRecord) -> None:
     """Add the record to the transaction of the change that it tells of."""
     # Without RETURNING: the actor may add what it may not read.
-    await session.execute(insert(audit).inline(), as_row(record) | {"fold_key": None})
+    row = as_row(record) | {"fold_key": None, "peer": record.peer or ASKED_FROM.get()}
+    await session.execute(insert(audit).inline(), row)
 
 
 async def take_in(session: AsyncSession, records: Iterable[AuditRecord]) -> None:
@@ -60,7 +61,7 @@ def as_row(record: AuditRecord) -> dict[str, Any]:
         "peer": record.peer,
         "action": record.action,
         "outcome": record.outcome,
-        "purpose": record.purpose,
+        "purpose": record.purpose or record.action,
         "owner_id": record.owner_id,
         "study_instance_uid": record.study_instance_uid,
         "refs": json.dumps(record.refs),

@@ -5,13 +5,14 @@ that each access leaves an audit line before the first byte of the answer.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Protocol
 
 from aiohttp import web
 
-from kernel.audit.domain import AuditRecord, Outcome
+from kernel.audit.domain import ASKED_FROM, AuditRecord, Outcome
 from kernel.audit.trail import AuditTrail
 from kernel.errors import AppError
 from kernel.i18n.catalog import marked
@@ -77,6 +78,7 @@ class _Access:
 
 _NOBODY = Actor("client", "")
 _ACCESS: web.RequestKey[_Access] = web.RequestKey("kernel.access", _Access)
+_GIVEN: web.RequestKey[_Access] = web.RequestKey("kernel.access_given", _Access)
 
 
 def requires(permission: str, *, fold: bool = False) -> Callable[[Handler], Handler]:
@@ -91,6 +93,7 @@ def requires(permission: str, *, fold: bool = False) -> Callable[[Handler], Hand
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
+            ASKED_FROM.set(request.remote or "")
             if permission != PUBLIC:
                 request[_SCOPE] = await _authorise(request, permission, fold=fold)
             return await handler(request)
@@ -132,6 +135,19 @@ async def note_access(request: web.Request, response: web.StreamResponse) -> Non
     outcome: Outcome = "ok" if response.status < 400 else "failed"
     detail = {**access.record.detail, "status": response.status}
     trail.note(replace(access.record, outcome=outcome, detail=detail))
+    request[_GIVEN] = access
+
+
+def note_broken(request: web.Request, why: str) -> None:
+    """An answer ended before its end: a second line says that only a part was given."""
+    access = request.get(_GIVEN)
+    trail = request.config_dict.get(AUDIT)
+    if access is None or trail is None:
+        return
+    sent = {"partial": True, "why": why, "bytes": request.writer.output_size}
+    detail = {**access.record.detail, **sent}
+    with suppress(AppError):
+        trail.note(replace(access.record, outcome="failed", detail=detail, fold=False))
 
 
 async def _authorise(request: web.Request, permission: str, *, fold: bool) -> Scope:

@@ -3,6 +3,7 @@
 `code` is stable and for programs; `title` and `detail` are words in the asker's language.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
 
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from kernel.errors import AppError, Conflict, Denied, Invalid, NotFound, Unavailable
 from kernel.i18n.catalog import marked, translate
+from kernel.web.guard import note_broken
 from kernel.web.handler import Handler
 from kernel.web.language import language_of
 from kernel.web.log import request_id_of
@@ -84,8 +86,12 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     """Turn errors into answers; one after the first byte breaks the connection off instead."""
     try:
         return await handler(request)
+    except (ConnectionError, asyncio.CancelledError):  # the asker went away
+        note_broken(request, "web.gone")
+        raise
     except AppError as error:
         if begun(request):
+            note_broken(request, error.code)
             raise
         return problem(request, error)
     except web.HTTPException as error:
@@ -95,6 +101,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception:
         log.exception("web.failed", method=request.method)
         if begun(request):
+            note_broken(request, "web.internal")
             raise
         return problem(request, AppError("web.internal", _INTERNAL))
 

@@ -201,14 +201,18 @@ class Peer:
         await self.write(pdus(context, command, data, fragment))
         return await self.read_message()
 
-    async def request(self, sop_class: str, syntax: str, verb: int, data: bytes | None) -> int:
+    async def request(
+        self, sop_class: str, syntax: str, verb: int, data: bytes | None, destination: str = ""
+    ) -> int:
         """Any request with an identifier; its Message ID."""
         number = self.next_id()
+        to = [(dimse.MOVE_DESTINATION, dimse.ae(destination))] if destination else []
         command = dimse.encode(
             [
                 (dimse.AFFECTED_SOP_CLASS_UID, dimse.ui(sop_class)),
                 (dimse.COMMAND_FIELD, dimse.us(verb)),
                 (dimse.MESSAGE_ID, dimse.us(number)),
+                *to,
                 (dimse.PRIORITY, dimse.us(0)),
                 (
                     dimse.DATA_SET_TYPE,
