@@ -157,6 +157,29 @@ class AccessSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Who else hears of accesses, and how long they are kept."""
+
+    repositories: tuple[str, ...] = setting(
+        (),
+        "Audit record repositories (IHE ITI-20) that every row is sent to as a DICOM audit message:"
+        " tls://HOST:PORT or tcp://HOST:PORT (not encrypted).",
+    )
+    tls_authority: str = setting(
+        "", "File with the certificates that repositories are checked by; empty: the system's."
+    )
+    tls_certificate: str = setting("", "File with our certificate for repositories that ask.")
+    tls_key: str = setting("", "File with the key of that certificate.")
+    rules: str = setting(
+        "", "File with the rules of abnormal use (TOML); empty: kernel/audit_rules/rules.toml."
+    )
+    keep_days: int = setting(
+        0, "Rows older than so many days leave the table into sealed files; 0: never; at least 183."
+    )
+    site: str = setting("", "What repositories are told as the site (AuditEnterpriseSiteID).")
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What the processes say about themselves."""
 
@@ -192,6 +215,7 @@ class Settings:
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
     internal: InternalSettings = field(default_factory=InternalSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
 

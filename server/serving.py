@@ -14,6 +14,7 @@ import click
 
 from kernel.errors import Conflict
 from kernel.settings import Settings
+from server.activity import note_activity
 from server.beats import beating
 from server.folder import create_folder
 from server.guard import beyond_loopback, prepare_accounts, refuse_open_doors
@@ -51,6 +52,7 @@ async def serve(
             if not told.done():
                 await starting
                 async with beating(settings, "supervisor", numbers=supervisor.numbers):
+                    await note_activity(settings, "system.start", roles)
                     _say_ready(settings, supervisor)
                     await _serve_until(told, wanted if demo else None)
         finally:
@@ -58,6 +60,7 @@ async def serve(
                 starting.cancel()
                 await asyncio.gather(starting, return_exceptions=True)
             await supervisor.stop()
+        await note_activity(settings, "system.stop", roles)
     click.echo("Stopped.")
     return 0
 

@@ -19,6 +19,7 @@ from identity.pages import routes as signing_in
 from identity.pages.routes import Identity
 from identity.sign_in.service import SignIn
 from kernel.audit.trail import AuditTrail
+from kernel.audit_pages import routes as audit_pages
 from kernel.db.database import Database, is_sqlite
 from kernel.errors import Unavailable
 from kernel.i18n.catalog import marked
@@ -84,6 +85,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
     browse.setup(app)
     signing_in.setup(app, Identity(database, SignIn(database, settings.access), guard))
     app[NAVIGATION].append(NavigationItem("/studies", marked("Studies"), "photo"))
+    audit_pages.setup(app, database)
     health.setup(app, settings, database)
     metrics.setup(app, settings)
     return app

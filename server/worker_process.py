@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import structlog
 
 from archive.decisions.service import Desk
 from archive.journal.spares import keep_spares
+from archive.query.service import Catalog
 from archive.receive.recovery import recover
 from archive.settle.service import Settler
 from archive.settle.sweep import keep_sweeping
@@ -17,12 +19,17 @@ from archive.store.service import open_stores
 from archive.versions.service import Policies, compare_pending
 from gateway.ae.service import AeDirectory
 from kernel.audit.intake import keep_taking_in
+from kernel.audit.retention import keep_retiring
 from kernel.audit.seal import keep_sealing
+from kernel.audit_messages.sender import keep_sending
+from kernel.audit_rules.domain import read_rules
+from kernel.audit_rules.service import keep_looking
 from kernel.db.database import Database
 from kernel.errors import AppError
 from kernel.events.dispatcher import Dispatcher
 from kernel.jobs.runner import Jobs
 from kernel.settings import Settings
+from server.audit_facts import People
 from server.beats import beating
 from server.gateway_process import Report
 
@@ -40,12 +47,16 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
         settler = Settler(settings, database, stores)
         desk = Desk(database, stores, settler)
         policies = Policies(desk, AeDirectory(database).same_uid_of)
+        rules = read_rules(Path(settings.audit.rules) if settings.audit.rules else None)
         parts: list[Awaitable[None]] = [
             settler.run(),
             Dispatcher(database).run(),
             Jobs(database, {}).run(),
             keep_taking_in(database),
             keep_sealing(database),
+            keep_retiring(settings),
+            keep_sending(database),
+            keep_looking(database, rules, People(database, await Catalog.open(database))),
             keep_spares(settings),
             _repeat("recover", RECOVER_EVERY_S, lambda: recover(settings, database)),
             _repeat(

@@ -42,3 +42,33 @@ audit_file = Table(
     Column("name", Text, primary_key=True),
     Column("offset", BigInteger, nullable=False),
 )
+
+# Up to which number each reader of the sealed rows is: a repository, the rules of abnormal use.
+audit_feed = Table(
+    "audit_feed",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+)
+
+audit_finding = Table(
+    "audit_finding",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("rule", Text, nullable=False),
+    Column("actor_kind", Text, nullable=False),
+    Column("actor_id", Text, nullable=False),
+    Column("owner_id", Integer, ForeignKey("owner.id")),
+    Column("began_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime, nullable=False),
+    Column("found_at", UtcTime, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("most", BigInteger, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("acknowledged_at", UtcTime),
+    Column("acknowledged_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("ix_audit_finding_found_at", "found_at"),
+    sqlite_autoincrement=True,
+)

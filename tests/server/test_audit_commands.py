@@ -45,6 +45,14 @@ async def test_a_changed_a_removed_and_an_inserted_row_are_named(tmp_path: Path)
     assert f"{last} rows checked" in said
     assert "Every row is as it was sealed." in said
 
+    exported = tmp_path / "audit.jsonl"
+    yunying("audit", "export", str(exported), *data)
+    assert f"leads to number {last}" in yunying("audit", "check-file", str(exported))
+    exported.write_text(exported.read_text().replace('"outcome":"ok"', '"outcome":"no"', 1))
+    assert "CHANGED" in fails("audit", "check-file", str(exported))
+    assert "0 rows were moved" in yunying("audit", "retire", *data)
+    assert "[audit.keep]" in fails("audit", "retire", "--days", "30", *data)
+
     by_sql(settings, "UPDATE audit SET actor_id = actor_id || '1' WHERE id = 3")
     said = fails("audit", "verify", *data)
     assert "CHANGED   row 3 (number 3, 20" in said

@@ -1,0 +1,1 @@
+"""Abnormal use of data: rules as data, evaluated over the sealed audit."""
