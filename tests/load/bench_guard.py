@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""CPU that guard and audit add to a QIDO-RS request with an exact key on SQLite.
+
+  .venv/bin/python -m tests.load.bench_guard [--n 2000] [--rounds 7]
+
+The real application answers in this process, without a socket: once with guard and audit, once with
+a guard that lets everybody do everything and without audit, in alternating rounds. Prints the
+medians of milliseconds of CPU (all threads) per request, and their difference, for a session and a
+bearer token.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from kernel.db.database import Database
+from kernel.log import configure
+from kernel.scope import Actor, Scope
+from kernel.settings import Settings
+from kernel.web.guard import AUDIT, GUARD
+from server.migrations.run import upgrade
+from tests.access import region as regions
+from tests.archive.material import make, uid
+
+
+class Open:
+    """Lets everybody do everything with the data that the measured actor sees."""
+
+    def __init__(self, owners: frozenset[int]) -> None:
+        self._scope = Scope(owners, Actor("client", "bench"), "bench")
+
+    async def authorise(self, request: web.Request, permission: str) -> Scope:
+        return self._scope
+
+
+async def ask(app: web.Application, path: str, headers: dict[str, str]) -> None:
+    request = make_mocked_request("GET", path, headers=headers, app=app)
+    info = await app.router.resolve(request)
+    info.add_app(app)
+    request._match_info = info
+    response = await app._handle(request)
+    await response.prepare(request)
+    await response.write_eof()
+    assert response.status == 200, response.status
+
+
+async def measure(app, path: str, headers: dict[str, str], n: int) -> float:
+    began = time.process_time()
+    for _ in range(n):
+        await ask(app, path, headers)
+    return (time.process_time() - began) / n * 1000
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=7)
+    asked = parser.parse_args()
+    settings = Settings(data=Path(tempfile.mkdtemp()))
+    configure(settings)
+    await upgrade(settings)
+    database = await Database.open(settings)
+    async with AsyncExitStack() as stack:
+        region = await stack.enter_async_context(regions.serve_region(settings, database))
+        app = region.app
+        guard, trail = app[GUARD], app[AUDIT]
+        owners = frozenset(region.owner_ids[one] for one in ("hospital_a1", "department"))
+        search = f"/dicom-web/studies?StudyInstanceUID={uid(1)}"
+        cases = {
+            "session": ("hospital_a1", search),
+            "bearer token": ("client_a1", search),
+        }
+        state = app.__dict__["_state"]
+        for name, (actor, path) in cases.items():
+            headers = {**region.headers[actor], "Host": region.base.removeprefix("http://")}
+            found: dict[str, list[float]] = {"with": [], "without": []}
+            for _ in range(asked.rounds):
+                state[GUARD], state[AUDIT] = guard, trail
+                found["with"].append(await measure(app, path, headers, asked.n))
+                state[GUARD] = Open(owners)
+                del state[AUDIT]
+                found["without"].append(await measure(app, path, headers, asked.n))
+            state[GUARD], state[AUDIT] = guard, trail
+            both = {key: statistics.median(values) for key, values in found.items()}
+            added = statistics.median(
+                one - other for one, other in zip(found["with"], found["without"], strict=True)
+            )
+            print(
+                f"{name}: {both['with']:.3f} ms with, {both['without']:.3f} without:"
+                f" {added:.3f} ms [{min(found['with']) - min(found['without']):.3f} between minima]"
+            )
+    await database.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
