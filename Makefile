@@ -72,7 +72,7 @@ build/node/bin/node: requirements-node.lock | $(VENV)/.synced
 	chmod +x build/node/bin/npm
 
 kernel/web/static/dist/.built: $(FRONTEND)/package-lock.json $(FRONTEND)/package.json $(FRONTEND)/vite.config.ts \
-		$(shell find $(FRONTEND)/src dicomweb/browse/client -type f 2>/dev/null) $(if $(NODE_OK),,build/node/bin/node)
+		$(shell find $(FRONTEND)/src dicomweb/browse/client kernel/audit_pages/client -type f 2>/dev/null) $(if $(NODE_OK),,build/node/bin/node)
 	cd $(FRONTEND) && PATH="$(if $(NODE_OK),,$(CURDIR)/build/node/bin:)$$PATH" npm ci --silent
 	cd $(FRONTEND) && PATH="$(if $(NODE_OK),,$(CURDIR)/build/node/bin:)$$PATH" npm run --silent build
 	touch $@

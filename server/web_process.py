@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from aiohttp import web
 
@@ -20,6 +21,7 @@ from identity.pages.routes import Identity
 from identity.sign_in.service import SignIn
 from kernel.audit.trail import AuditTrail
 from kernel.audit_pages import routes as audit_pages
+from kernel.audit_rules.domain import read_rules
 from kernel.db.database import Database, is_sqlite
 from kernel.errors import Unavailable
 from kernel.i18n.catalog import marked
@@ -85,7 +87,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
     browse.setup(app)
     signing_in.setup(app, Identity(database, SignIn(database, settings.access), guard))
     app[NAVIGATION].append(NavigationItem("/studies", marked("Studies"), "photo"))
-    audit_pages.setup(app, database)
+    rules = read_rules(Path(settings.audit.rules) if settings.audit.rules else None)
+    audit_pages.setup(app, database, rules)
     health.setup(app, settings, database)
     metrics.setup(app, settings)
     return app

@@ -3,11 +3,29 @@
 from aiohttp import web
 
 from kernel.audit_pages.fhir import DATABASE, PATH, read_event, search_events
+from kernel.audit_pages.pages import (
+    RULES,
+    TEMPLATES,
+    acknowledge_finding,
+    audit_page,
+    export_lines,
+    more_lines,
+)
+from kernel.audit_rules.domain import Rule
 from kernel.db.database import Database
+from kernel.web.pages import add_templates
 
 
-def setup(app: web.Application, database: Database) -> None:
-    """Add the routes; needs `kernel.web.app.make_app` before."""
+def setup(app: web.Application, database: Database, rules: list[Rule]) -> None:
+    """Add the routes; `rules` give findings their titles."""
     app[DATABASE] = database
+    app[RULES] = {rule.code: rule.title for rule in rules}
+    add_templates(app, TEMPLATES)
+    number = "/{number:[0-9]{1,18}}"
     app.router.add_get(PATH, search_events)
-    app.router.add_get(PATH + "/{number:[0-9]{1,18}}", read_event)
+    app.router.add_get(PATH + number, read_event)
+    app.router.add_get("/audit", audit_page)
+    app.router.add_post("/audit", audit_page)
+    app.router.add_post("/audit/lines", more_lines)
+    app.router.add_post("/audit/export", export_lines)
+    app.router.add_post("/audit/findings" + number, acknowledge_finding)

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from kernel.audit.service import append
 from kernel.audit_pages import routes
+from kernel.audit_rules.domain import read_rules
 from kernel.db.database import Database
 from kernel.db.tables import owner
 from kernel.errors import Denied
@@ -44,7 +45,7 @@ class OneOwner:
 async def base(database: Database) -> AsyncIterator[str]:
     app = make_app(database.settings)
     app[GUARD] = OneOwner()
-    routes.setup(app, database)
+    routes.setup(app, database, read_rules())
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
