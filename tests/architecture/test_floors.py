@@ -20,6 +20,7 @@ FACES = {
         "archive.receive.recovery",
         "archive.query.conditions",  # the conformance statement names the matching keys
         "archive.settle.sweep",
+        "dicomweb.browse.facts",  # the names of a patient, as the page shows them
         "dicomweb.browse.routes",
         "dicomweb.routes",
         "gateway.dimse.status",
