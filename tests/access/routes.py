@@ -72,6 +72,17 @@ ROUTES: Mapping[str, Row] = {
     ),
     # The system
     "GET /metrics": Row("system"),
+    "GET /audit": Row("system"),
+    "POST /audit": Row("system", form={}),
+    "POST /audit/lines": Row("system", form={}),
+    "POST /audit/export": Row("system", form={}),
+    "POST /audit/findings/{number}": Row(
+        "system", ok=frozenset({200, 303, 404}), form={}, fill={"number": "1"}
+    ),
+    "GET /fhir/R4/AuditEvent": Row("system"),
+    "GET /fhir/R4/AuditEvent/{number}": Row(
+        "system", ok=frozenset({200, 404}), fill={"number": "999999"}
+    ),
     # Searches
     "GET /": Row("list", ok=frozenset({302})),
     "GET /studies": Row("list"),
