@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,8 @@ def serve(folder: Path, *options: str, **variables: str) -> Iterator[Running]:
     try:
         server.wait_until_ready()
         settings = load(None, environment(**variables), {"data": str(data)})
-        server.token = asyncio.run(admin_token(settings))
+        with ThreadPoolExecutor(1) as elsewhere:  # the test may have a loop of its own
+            server.token = elsewhere.submit(asyncio.run, admin_token(settings)).result()
         yield server
         if server.http_port and process.poll() is None:
             server.metrics = server.get("/metrics").decode()
