@@ -21,7 +21,16 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from dataset.scanner import REQUEST_ATTRIBUTES, Scanner, ScanResult, scan
-from dataset.syntax import DEFAULT_BUDGET, SHORT_VRS, UNDEFINED, Buffer, Header, encoding_of
+from dataset.syntax import (
+    DEFAULT_BUDGET,
+    SHORT_VRS,
+    UNDEFINED,
+    Buffer,
+    Encoding,
+    Header,
+    encoding_of,
+    is_deflated,
+)
 from dataset.walker import Level
 from kernel.errors import Invalid
 
@@ -30,6 +39,7 @@ _MOST_VARYING = 32  # elements; a layout with more is not worth its comparison
 _LAYOUTS = 3  # of one key: a scanner makes localisers between slices
 _KEYS = 64
 _PATIENCE = 32  # data sets that are just scanned after one that no layout was learnt from in vain
+_READ = Encoding(explicit=True, little=True)
 _SHORT_LENGTH, _LONG_LENGTH = Struct("<H"), Struct("<I")
 
 
@@ -248,6 +258,8 @@ class Layouts:
 
     def scan(self, key: Hashable, parts: Sequence[Buffer], transfer_syntax_uid: str) -> ScanResult:
         """As `dataset.scanner.scan`, with its errors."""
+        if encoding_of(transfer_syntax_uid) != _READ or is_deflated(transfer_syntax_uid):
+            return scan(parts, transfer_syntax_uid)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = _Known()
@@ -268,9 +280,6 @@ class Layouts:
     def _remember(self, known: _Known, data: bytes, transfer_syntax_uid: str) -> None:
         if known.rest:
             known.rest -= 1
-            return
-        if encoding_of(transfer_syntax_uid) != (True, True):
-            known.rest = _PATIENCE
             return
         layout = learn(data, transfer_syntax_uid)
         if layout is None:

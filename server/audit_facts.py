@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from kernel.scope import Scope
 
 STUDY_INSTANCE_UID = 0x0020000D
 MOST_KEPT = 10_000
+KNOWN_FOR_S = 60.0
 
 Value = TypeVar("Value")
 _SCOPE = Scope.system("audit rules")
@@ -29,6 +31,7 @@ class People:
         self._catalog = catalog
         self._accounts: dict[str, str] = {}
         self._persons: dict[str, Person] = {}
+        self._since = time.monotonic()
 
     async def account_name(self, account_id: str) -> str:
         """The display name of an account; empty for a number that is none."""
@@ -37,16 +40,22 @@ class People:
         return self._accounts[account_id]
 
     async def person_of(self, study_instance_uid: str, owner_id: int | None) -> Person:
-        """The names of a study's patient. Nobody is marked as protected yet."""
+        """The names of a study's patient, and whether a study of them is classified as `vip`."""
         del owner_id  # a study that two owners hold is of one person
+        if time.monotonic() - self._since > KNOWN_FOR_S:  # names and kinds change
+            self._persons.clear()
+            self._since = time.monotonic()
         if study_instance_uid not in self._persons:
             match = {STUDY_INSTANCE_UID: study_instance_uid}
-            found = await self._catalog.search(_SCOPE, Query("STUDY", match, limit=1))
-            names: tuple[str, ...] = ()
+            found = await self._catalog.search(_SCOPE, Query("STUDY", match))
+            names: set[str] = set()
+            kinds: set[str] = set()
             for one in found.matches:
                 patient = study_facts(one.dataset, one.received_at, datetime.now(UTC), 0).patient
-                names = tuple(name for name in (patient.name, patient.other_name) if name)
-            _keep(self._persons, study_instance_uid, Person(names))
+                names.update(name for name in (patient.name, patient.other_name) if name)
+                kinds.update(one.sensitivity.split(","))
+            person = Person(tuple(sorted(names)), is_vip="vip" in kinds)
+            _keep(self._persons, study_instance_uid, person)
         return self._persons[study_instance_uid]
 
     async def _account_name(self, account_id: str) -> str:

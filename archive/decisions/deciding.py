@@ -41,7 +41,7 @@ from archive.decisions.removal import anything_left, find_study, latest_received
 from archive.decisions.renewal import renew
 from archive.decisions.showing import check_version, show
 from archive.index.tables import instance, pack, series, study
-from archive.settle.clock import now_ms
+from archive.journal.clock import now_ms
 from archive.settle.service import STUDY_AMENDED, Settler
 from archive.store.service import Stores
 from kernel.audit.domain import AuditRecord

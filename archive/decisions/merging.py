@@ -24,7 +24,7 @@ from archive.decisions.merges import (
 )
 from archive.decisions.renewal import renew
 from archive.index.tables import patient, study
-from archive.settle.clock import now_ms
+from archive.journal.clock import now_ms
 from archive.store.service import Stores
 from kernel.audit.domain import AuditRecord
 from kernel.audit.service import append as audit

@@ -29,7 +29,7 @@ from archive.index.levels import Levels, instance_values, series_values
 from archive.index.mismatch import SERIES_IN_TWO_STUDIES
 from archive.index.steps import Call, Memory, Steps
 from archive.index.tables import instance, mismatch, patient, series, study
-from archive.settle.clock import now_ms
+from archive.journal.clock import now_ms
 from archive.store.service import Stores
 from kernel.db.database import Database
 

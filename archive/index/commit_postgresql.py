@@ -11,9 +11,10 @@ import asyncpg
 
 from archive.index import statements as sql
 from archive.index.arrival import Arrival
-from archive.index.durable import DRAIN_BATCHES, Take, Told, index_failed, learn, now_ms, sync
+from archive.index.durable import DRAIN_BATCHES, Take, Told, index_failed, learn, sync
 from archive.index.plan import BatchPlan
 from archive.index.steps import Instances, Memory, Stale, Step
+from archive.journal.clock import now_ms
 from archive.journal.domain import Outcome
 from kernel.db.database import Database
 

@@ -10,6 +10,7 @@ never waits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
@@ -30,16 +31,18 @@ from archive.index.durable import (
     Waiting,
     index_failed,
     learn,
-    now_ms,
     sync,
 )
 from archive.index.plan import BatchPlan
 from archive.index.steps import Instances, Memory, Stale, Step
+from archive.journal.clock import now_ms
 from archive.journal.domain import Outcome
 from kernel.db.database import Database, sqlite_file
 
 _CHECKPOINT_EVERY = 256  # commits, of some 50 KB
 _LOG_BYTES = 16 << 20
+_COMMIT = "COMMIT"
+_CHECKPOINT = "PRAGMA wal_checkpoint(PASSIVE)"
 _BUSY_FOR_S = 400.0  # others hold the write lock for 20 ms at most; this is for a stuck one
 _BUSY_PAUSE_S = 0.002
 
@@ -100,6 +103,7 @@ class SqliteCommitter:
         plan = self._index.plan_patiently(arrivals)
         self._index.commit()
         self._index.learn(plan)
+        self._index.tidy()
         return plan.outcomes
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
@@ -179,6 +183,7 @@ class _Drain:
                 if batch.plan is None:
                     batch.plan = self._index.plan_patiently(batch.arrivals)
                 self._index.commit()
+                self._index.tidy()
         except Exception as failure:  # noqa: BLE001 - every sender of the batch must hear of it
             self._index.roll_back()
             error = failure
@@ -188,8 +193,6 @@ class _Drain:
         """A batch is over: the thread goes on at once, then its senders hear of it."""
         if error is None and batch.plan is not None:
             self._index.learn(batch.plan)
-        else:
-            self._index.forget()
         following = self._next()
         try:
             outcomes = batch.plan.outcomes if batch.plan is not None else []
@@ -231,7 +234,9 @@ class _Index:
             connection.execute("ROLLBACK")
 
     def plan_at_once(self, arrivals: Sequence[Arrival]) -> BatchPlan | None:
-        """Write the rows of a batch; None where somebody else has the write lock."""
+        """Write the rows of a batch; None where it has to be done patiently: somebody else has the
+        write lock, or a row that was remembered is gone.
+        """
         connection = self._connected()
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -239,37 +244,53 @@ class _Index:
             if _is_busy(error):
                 return None
             raise index_failed(error) from error
-        return self._write(connection, arrivals)
+        try:
+            return self._write(connection, arrivals)
+        except (sqlite3.IntegrityError, Stale):
+            return None
+        except sqlite3.Error as error:
+            raise index_failed(error) from error
 
     def plan_patiently(self, arrivals: Sequence[Arrival]) -> BatchPlan:
         """Write the rows of a batch, waiting for the write lock; never on the loop."""
         connection = self._connected()
-        _patiently(connection, "BEGIN IMMEDIATE", ())
-        return self._write(connection, arrivals)
-
-    def commit(self) -> None:
-        """Make the rows durable; now and then move the write-ahead log home."""
-        connection = self._connected()
         try:
-            connection.execute("COMMIT")
-            self._commits += 1
-            if self._commits % _CHECKPOINT_EVERY == 0:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        except sqlite3.Error as error:
+            _patiently(connection, "BEGIN IMMEDIATE", ())
+            with contextlib.suppress(sqlite3.IntegrityError, Stale):  # a row we knew was deleted
+                return self._write(connection, arrivals)
+            _patiently(connection, "BEGIN IMMEDIATE", ())
+            return self._write(connection, arrivals)
+        except (sqlite3.Error, Stale) as error:
             raise index_failed(error) from error
 
+    def commit(self) -> None:
+        """Make the rows durable."""
+        try:
+            self._connected().execute(_COMMIT)
+        except sqlite3.Error as error:
+            self.roll_back()
+            raise index_failed(error) from error
+
+    def tidy(self) -> None:
+        """Now and then, after a commit: move the write-ahead log home. A failure harms nobody."""
+        self._commits += 1
+        if self._commits % _CHECKPOINT_EVERY:
+            return
+        try:
+            self._connected().execute(_CHECKPOINT)
+        except sqlite3.Error as error:
+            _log.warning("checkpoint_failed", why=str(error))
+
     def roll_back(self) -> None:
-        """Give up what is not committed."""
+        """Give up what is not committed, and what was remembered: it may be wrong."""
+        self._memory.clear()
         if self._connection is not None and self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # a broken connection has rolled back itself
+                self._connection.execute("ROLLBACK")
 
     def learn(self, plan: BatchPlan) -> None:
         """The plan is committed: what it found out is true now."""
         learn(plan, self._memory)
-
-    def forget(self) -> None:
-        """What was remembered may be wrong."""
-        self._memory.clear()
 
     def seal(self, packs: Sequence[tuple[int, int]]) -> None:
         """See `Committer.seal`."""
@@ -293,19 +314,11 @@ class _Index:
         return self._connection
 
     def _write(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> BatchPlan:
-        """Run the plan of a batch in the transaction that has begun."""
+        """Run the plan of a batch in the transaction that has begun; ended where it fails."""
         try:
-            try:
-                return self._run(connection, arrivals)
-            except (sqlite3.IntegrityError, Stale):  # a row we knew was deleted
-                connection.execute("ROLLBACK")
-                self._memory.clear()
-                connection.execute("BEGIN IMMEDIATE")
-                return self._run(connection, arrivals)
-        except BaseException as error:
+            return self._run(connection, arrivals)
+        except BaseException:
             self.roll_back()
-            if isinstance(error, sqlite3.Error | Stale):
-                raise index_failed(error) from error
             raise
 
     def _run(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> BatchPlan:

@@ -7,7 +7,6 @@ then the sender is answered.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -70,8 +69,3 @@ def learn(plan: BatchPlan, memory: Memory) -> None:
 def index_failed(error: Exception) -> Unavailable:
     """The index refused a batch: what its senders are told."""
     return Unavailable("index.failed", "the index could not be written: {why}", why=str(error))
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000

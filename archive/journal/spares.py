@@ -87,11 +87,13 @@ def _claim(fd: int, spare: Path) -> bool:
 def recycle(path: Path, segment_bytes: int, most: int) -> bool:
     """Keep a segment that is no longer needed as a spare; False where it is to be deleted.
 
-    It must have the size of a whole segment, and there are at most `most` spares. The caller syncs
-    the directory before it forgets the segment.
+    It must be nearly as long as a whole segment and not longer, as that of a large stream is; there
+    are at most `most` spares. The caller syncs the directory before it forgets the segment.
     """
     try:
-        if path.stat().st_size < segment_bytes or len(spares_in(path.parent)) >= most:
+        size = path.stat().st_size
+        fits = segment_bytes * 3 // 4 <= size <= segment_bytes
+        if not fits or len(spares_in(path.parent)) >= most:
             return False
         path.rename(_name(path.parent))
     except FileNotFoundError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import structlog
@@ -11,6 +10,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from archive.index.tables import node, pack_copy
+from archive.journal.clock import now_ms
 from archive.journal.node import journal_folder, node_id
 from archive.nodes.peers import PATH
 from archive.nodes.secret import make_secret
@@ -50,7 +50,7 @@ async def announce(settings: Settings, database: Database, address: str) -> None
 
 async def _announce(settings: Settings, database: Database, address: str) -> None:
     mine = node_id(settings)
-    row = {"address": address, "seen_ms": time.time_ns() // 1_000_000}
+    row = {"address": address, "seen_ms": now_ms()}
     async with database.session(_SCOPE, write=True) as session:
         known = await session.execute(update(node).where(node.c.id == mine).values(row))
         if not known.rowcount:  # type: ignore[attr-defined]

@@ -36,7 +36,8 @@ class Query:
 class Match:
     """One entity found: its attributes as DICOM JSON keyed by ``GGGGEEEE``.
 
-    `unsettled` counts instances that arrived and are not settled yet.
+    `unsettled` counts instances that arrived and are not settled yet; `sensitivity` are the
+    sensitive kinds of its study, joined by commas.
     """
 
     dataset: dict[str, Any]
@@ -44,6 +45,7 @@ class Match:
     received_at: datetime
     owner_id: int
     unsettled: int = 0
+    sensitivity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

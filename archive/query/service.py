@@ -177,13 +177,14 @@ class Catalog:
 
 
 def _named(scope: Scope, matches: list[Match], kinds: Sequence[str]) -> list[Match]:
-    """The matches, without names where the scope hides them."""
-    return [
-        replace(match, dataset=mask_dataset(match.dataset))
-        if scope.hides(match.owner_id, kind)
-        else match
-        for match, kind in zip(matches, kinds, strict=True)
-    ]
+    """The matches with their sensitive kinds, without names where the scope hides them."""
+    shown = []
+    for match, kind in zip(matches, kinds, strict=True):
+        known = replace(match, sensitivity=kind) if kind else match
+        if scope.hides(match.owner_id, kind):
+            known = replace(known, dataset=mask_dataset(match.dataset))
+        shown.append(known)
+    return shown
 
 
 def _check(query: Query) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import update
 from archive.index.arrival import Arrival
 from archive.index.durable import Committer
 from archive.index.tables import instance_version
+from archive.journal.clock import now_ms
 from archive.journal.domain import Origin, Outcome
 from archive.journal.segment import Segment
 from archive.rebuild import rows
@@ -21,7 +22,6 @@ from archive.rebuild.domain import RebuildReport
 from archive.rebuild.ledger import PackNote
 from archive.receive.stored import read_arrival
 from archive.receive.taken import TakenSegment
-from archive.settle.clock import now_ms
 from archive.settle.pack import EntryKind, ManifestEntry
 from archive.store.domain import ObjectStore
 from kernel.db.database import Database

@@ -23,6 +23,7 @@ from archive.decisions.renewal import renew
 from archive.decisions.shared_series import renew_shared
 from archive.index.commit import open_committer
 from archive.index.deletions import Deletions, load_deletions
+from archive.journal.clock import now_ms
 from archive.journal.node import node_id
 from archive.rebuild import rows
 from archive.rebuild.decided import overlays_after, restore_decisions, restore_overlays
@@ -34,7 +35,6 @@ from archive.rebuild.segments import note_records, numbered, take_segments
 from archive.receive.taken import TakenSegment
 from archive.scrub.check import CheckedPack, check_metadata, check_pack, cut_short
 from archive.scrub.domain import DamagedFile
-from archive.settle.clock import now_ms
 from archive.settle.pack import ManifestEntry
 from archive.settle.service import Settler
 from archive.store.service import JOURNAL, Stores, open_stores

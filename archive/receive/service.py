@@ -18,6 +18,7 @@ import xxhash
 from archive.index.arrival import Arrival, identify
 from archive.index.commit import open_committer
 from archive.index.durable import Committer, Waiting
+from archive.journal.clock import now_ms
 from archive.journal.domain import Identity, Origin, Outcome, Receipt
 from archive.journal.node import journal_folder, node_id
 from archive.journal.pressure import Pressure
@@ -318,7 +319,7 @@ def arrival_of(
     """What is known of an instance before its place in a segment is."""
     arrival = Arrival(
         origin,
-        time.time_ns() // 1_000_000,
+        now_ms(),
         identity.sop_class_uid,
         identity.sop_instance_uid,
         identity.transfer_syntax_uid,

@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import mmap
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from archive.index.deletions import Deletions
 from archive.index.durable import Committer
 from archive.index.statements import PACK_COPY_INSERT, PACK_INSERT
 from archive.index.tables import pack, pack_copy
+from archive.journal.clock import now_ms
 from archive.journal.domain import Identity, Origin
 from archive.journal.node import journal_folder
 from archive.journal.record import HEADER_BYTES, MAGIC, RecordHeader, seed_of, unpack_header
@@ -196,7 +196,7 @@ def _take(path: Path) -> int | None:
 
 async def _register(key: str, database: Database, node: str) -> int:
     row = {"kind": "journal", "state": "writing", "owner_id": None, "series_fk": None}
-    times = {"created_ms": time.time_ns() // 1_000_000, "lease_ms": 0}
+    times = {"created_ms": now_ms(), "lease_ms": 0}
     async with database.session(_SCOPE, write=True) as session:
         pack_id = int((await session.execute(PACK_INSERT.core, row | times)).scalar_one())
         copy = {"pack_id": pack_id, "store": "journal", "key": key, "node_id": node}

@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 import structlog
 import xxhash
 
+from archive.journal.clock import now_ms
 from archive.journal.node import node_id
 from archive.journal.record import HEADER_BYTES, seed_of, unpack_header
 from archive.scrub import rows
 from archive.scrub.check import check_metadata, check_pack, cut_short
 from archive.scrub.domain import DamagedFile, ScrubReport
 from archive.scrub.rows import Copy, File
-from archive.settle.clock import now_ms
 from archive.settle.service import Settler
 from archive.store.domain import StoredObject
 from archive.store.service import Stores, open_stores

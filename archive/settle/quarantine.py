@@ -14,10 +14,10 @@ from sqlalchemy import and_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.index.tables import pack, pack_copy, quarantine
+from archive.journal.clock import now_ms
 from archive.nodes.rows import within_reach
 from archive.settle import rows
 from archive.settle.build import Source, build_pack
-from archive.settle.clock import now_ms
 from archive.store.service import Stores, new_key
 from kernel.db.database import Database
 from kernel.scope import Scope

@@ -16,11 +16,11 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from archive.index.tables import instance, instance_version, pack, pack_copy, series, study
+from archive.journal.clock import now_ms
 from archive.journal.pressure import Pressure
 from archive.nodes.rows import lies
 from archive.settle import rows
 from archive.settle.build import Built, Source, build_pack, write_metadata
-from archive.settle.clock import now_ms
 from archive.settle.metadata import InstanceMetadata, MetadataHead
 from archive.settle.pack import EntryKind, Manifest, ManifestEntry, read_manifest
 from archive.settle.quarantine import settle_quarantine

@@ -15,11 +15,11 @@ import structlog
 from sqlalchemy import delete, exists, select, update
 
 from archive.index.tables import instance, instance_version, pack, pack_copy, quarantine, series
+from archive.journal.clock import now_ms
 from archive.journal.pressure import Pressure
 from archive.journal.segment import sync_directory
 from archive.journal.spares import recycle, spares_wanted
 from archive.nodes.rows import lies, within_reach
-from archive.settle.clock import now_ms
 from archive.store.service import JOURNAL, Stores
 from kernel.db.database import Database
 from kernel.errors import AppError

@@ -18,8 +18,8 @@ from archive.decisions.domain import CHOOSE
 from archive.decisions.service import Desk
 from archive.index.tables import instance, instance_version, pack_copy, series, study
 from archive.index.values import charsets_of, text_of
+from archive.journal.clock import now_ms
 from archive.nodes.rows import within_reach
-from archive.settle.clock import now_ms
 from archive.store.service import Stores
 from archive.versions.domain import ACTIONS, IDENTITY_TAGS, Action, Relation, SameUid
 from dataset.compare import compare

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from archive.journal.domain import Outcome
 from archive.receive.service import Receiver
 from kernel.db.database import Database, connect_sqlite, sqlite_file
+from kernel.errors import Unavailable
 from kernel.settings import Settings
 from tests.archive.faults import Disk
 from tests.archive.material import ORIGIN, make
@@ -83,4 +88,56 @@ async def test_the_log_has_its_size_before_the_first_batch_and_keeps_it(
         ]
     )
     assert size(log) == before
+    await receiver.close()
+
+
+async def test_a_sender_is_answered_when_a_known_series_goes_and_somebody_else_then_writes(
+    settings: Settings, database: Database
+) -> None:
+    receiver = await Receiver.open(settings, database)
+    first, second = make(number=1), make(number=2)
+    await receiver.append(ORIGIN, first.identity, [first.data])
+    with write_lock(settings) as other:  # what a deletion does
+        other.execute("PRAGMA foreign_keys = OFF")
+        for table in ("instance", "series", "study"):
+            other.execute(f"DELETE FROM {table}")
+        other.execute("COMMIT")
+        begun = asyncio.Event()
+
+        def look(statement: str) -> None:
+            if statement == "ROLLBACK" and not begun.is_set():  # the loop gives up
+                begun.set()
+                asyncio.get_running_loop().call_later(0.1, other.execute, "ROLLBACK")
+
+        index = receiver._committer._index  # type: ignore[attr-defined]
+        index._connected().set_trace_callback(look)
+        stored = receiver.append(ORIGIN, second.identity, [second.data])
+        await begun.wait()
+        with contextlib.suppress(sqlite3.OperationalError):
+            other.execute("BEGIN IMMEDIATE")
+        assert (await stored).reason is None
+        index._connected().set_trace_callback(None)
+    await receiver.close()
+
+
+@pytest.mark.parametrize("word", ["_COMMIT", "_CHECKPOINT"])
+async def test_what_goes_wrong_once_does_not_go_on_going_wrong(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr("archive.index.commit_sqlite._CHECKPOINT_EVERY", 1)
+    receiver = await Receiver.open(settings, database)
+    with monkeypatch.context() as broken:
+        broken.setattr(f"archive.index.commit_sqlite.{word}", "NO SUCH THING")
+        made = make(number=1)
+        stored = receiver.append(ORIGIN, made.identity, [made.data])
+        if word == "_COMMIT":
+            with pytest.raises(Unavailable, match="index could not be written"):
+                await stored
+        else:  # the batch was committed: its sender is not told otherwise
+            assert (await stored).reason is None
+    for number in (1, 2):
+        made = make(number=number)
+        receipt = await receiver.append(ORIGIN, made.identity, [made.data])
+        again = word == "_CHECKPOINT" and number == 1
+        assert receipt.outcome == (Outcome.AGAIN if again else Outcome.STORED)
     await receiver.close()

@@ -28,11 +28,11 @@ from archive.index.tables import (
     series,
     study,
 )
+from archive.journal.clock import now_ms
 from archive.journal.domain import Outcome
 from archive.query.domain import Query
 from archive.receive.recovery import recover
 from archive.receive.service import Receiver
-from archive.settle.clock import now_ms
 from archive.store.s3 import S3Store
 from archive.store.service import Stores
 from dataset.refs import InstanceRef, SeriesRef, StudyRef

@@ -19,7 +19,7 @@ from archive.index.tables import (
     series,
     study,
 )
-from archive.settle.clock import now_ms
+from archive.journal.clock import now_ms
 from archive.settle.quarantine import settle_quarantine
 from archive.versions.domain import POLICIES, SameUid
 from archive.versions.service import Policies, compare_pending

@@ -106,6 +106,11 @@ def test_only_whole_segments_are_kept_and_no_more_than_wanted(tmp_path: Path) ->
     assert not recycle(whole, SIZE, 1)
     assert not recycle(tmp_path / "gone.seg", SIZE, 9)
     assert len(spares_in(tmp_path)) == 1
+    grown, stream = tmp_path / "grown.seg", tmp_path / "stream.seg"
+    grown.write_bytes(b"x" * (SIZE * 9 // 10))
+    stream.write_bytes(b"x" * (SIZE + 1))
+    assert recycle(grown, SIZE, 9)
+    assert not recycle(stream, SIZE, 9)
 
 
 def test_writing_ahead_stops_when_somebody_sends(tmp_path: Path) -> None:
