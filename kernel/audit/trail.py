@@ -100,7 +100,8 @@ class AuditTrail:
             self._lines.append(line)
             if done is not None:
                 self._waiting.append(done)
-            self._changed.notify()
+            if done is not None or len(self._lines) == 1:  # the thread gathers the others by itself
+                self._changed.notify()
 
     def _work(self) -> None:
         while self._gather():

@@ -9,10 +9,12 @@ from kernel.audit.domain import AuditRecord
 from kernel.errors import Invalid
 from kernel.scope import Actor
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def to_line(record: AuditRecord) -> bytes:
     """One line with its newline."""
-    body = json.dumps(
+    body = _encode(
         {
             "at": record.at.timestamp(),
             "actor": [record.actor.kind, record.actor.id],
@@ -26,9 +28,7 @@ def to_line(record: AuditRecord) -> bytes:
             "detail": dict(record.detail),
             "count": record.count,
             "fold": record.fold,
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
+        }
     ).encode()
     return xxhash.xxh3_64_hexdigest(body).encode() + b" " + body + b"\n"
 

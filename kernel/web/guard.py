@@ -156,16 +156,13 @@ async def _authorise(request: web.Request, permission: str, *, fold: bool) -> Sc
         scope = await request.config_dict[GUARD].authorise(request, permission)
     except AppError as error:
         if trail is not None:
-            actor = request.get(ACTOR, _NOBODY)
-            record = _record(request, permission, actor, fold=False)
+            record = _record(request, permission, request.get(ACTOR, _NOBODY))
             detail = {**record.detail, "code": error.code}
             await trail.note_synced(replace(record, outcome="denied", detail=detail))
         raise
     if trail is not None:
         trail.check()
-        record = _record(request, permission, scope.actor, fold=fold)
-        owner_id = next(iter(scope.owners)) if scope.owners and len(scope.owners) == 1 else None
-        record = replace(record, owner_id=owner_id, purpose=scope.purpose)
+        record = _record(request, permission, scope.actor, scope, fold=fold)
         if scope.purpose == EMERGENCY:
             opening = {**record.detail, "begun": True}
             await trail.note_synced(replace(record, detail=opening, fold=False))
@@ -173,12 +170,22 @@ async def _authorise(request: web.Request, permission: str, *, fold: bool) -> Sc
     return scope
 
 
-def _record(request: web.Request, permission: str, actor: Actor, *, fold: bool) -> AuditRecord:
+def _record(
+    request: web.Request,
+    permission: str,
+    actor: Actor,
+    scope: Scope | None = None,
+    *,
+    fold: bool = False,
+) -> AuditRecord:
     path, resource = request.match_info, request.match_info.route.resource
+    owners = scope.owners if scope else None
     return AuditRecord(
         actor=actor,
         action=permission,
         outcome="ok",
+        owner_id=next(iter(owners)) if owners and len(owners) == 1 else None,
+        purpose=scope.purpose if scope else "",
         study_instance_uid=path.get("study", ""),
         refs=tuple(path[name] for name in ("series", "instance") if name in path),
         peer=request.remote or "",
