@@ -98,6 +98,16 @@ def of_char(char: str) -> str:
     return _GIVEN.get(char) or _readings().get(char, char)
 
 
+def of_text(text: str) -> str:
+    """A text that is no name, read character by character, without separators: 影像 yingxiang."""
+    return "".join(_readings().get(char, char) for char in text.lower() if char.isalnum())
+
+
+def initials(text: str) -> str:
+    """The first letter of each character's reading: 机构管理 jggl."""
+    return "".join(_readings().get(char, char)[0] for char in text.lower() if char.isalnum())
+
+
 def split_syllables(word: str) -> list[str] | None:
     """The fewest pinyin syllables that make up `word` (lower case, at most 30 letters), or None."""
     if not word or len(word) > 30 or not word.isascii():

@@ -36,17 +36,27 @@ def setup(app: web.Application, settings: Settings, database: Database) -> None:
 @requires(PUBLIC)
 async def healthz(request: web.Request) -> web.Response:
     """200 when every part works that this machine runs, else 503; the body says which."""
-    settings = request.app[_SETTINGS]
-    beats = await asyncio.to_thread(read_beats, settings)
-    parts = {
-        "database": await _database(request.app[DATABASE]),
-        "storage": await asyncio.to_thread(_storage, settings.data),
-        **{role: _process(role, beats) for role in ("gateway", "worker")},
-    }
+    parts = await parts_of_health(request.app[_SETTINGS], request.app[DATABASE])
     failing = any(part["status"] == "failing" for part in parts.values())
     body = {"status": "failing" if failing else "ok", **parts}
     headers = {"Cache-Control": "no-store"}
     return web.json_response(body, status=503 if failing else 200, headers=headers)
+
+
+async def parts_of_health(settings: Settings, database: Database) -> dict[str, dict[str, Any]]:
+    """Each part of this machine with its `status`: ok, failing, or not here."""
+    beats = await asyncio.to_thread(read_beats, settings)
+    return {
+        "database": await _database(database),
+        "storage": await asyncio.to_thread(_storage, settings.data),
+        **{role: _process(role, beats) for role in ("gateway", "worker")},
+    }
+
+
+def room(data: Path) -> tuple[int, int]:
+    """Free and all bytes of the disk of the data folder."""
+    found = os.statvfs(data)
+    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
 
 async def _database(database: Database) -> dict[str, Any]:
@@ -63,10 +73,9 @@ def _storage(data: Path) -> dict[str, Any]:
         probe = data / "run" / f"probe-{os.getpid()}"
         probe.write_bytes(b"y")
         probe.unlink()
-        room = os.statvfs(data)
+        free_bytes, _ = room(data)
     except OSError:
         return {"status": "failing", "free_bytes": 0}
-    free_bytes = room.f_bavail * room.f_frsize
     return {
         "status": "ok" if free_bytes > LEAST_FREE_BYTES else "failing",
         "free_bytes": free_bytes,

@@ -14,6 +14,10 @@ from archive.receive.service import Receiver
 from archive.retrieve.service import Reader
 from dicomweb import routes as dicomweb
 from dicomweb.browse import routes as browse
+from gateway.ae import routes as nodes
+from gateway.ae.routes import Nodes
+from gateway.echo.ask import asker
+from identity.console import routes as administration
 from identity.guard.keeper import Keeper
 from identity.guard.service import IdentityGuard
 from identity.pages import routes as signing_in
@@ -24,13 +28,13 @@ from kernel.audit_pages import routes as audit_pages
 from kernel.audit_rules.domain import read_rules
 from kernel.db.database import Database, is_sqlite
 from kernel.errors import Unavailable
-from kernel.i18n.catalog import marked
 from kernel.settings import Settings, split_address
 from kernel.web.app import make_app
 from kernel.web.guard import AUDIT, GUARD
-from kernel.web.pages import NAVIGATION, NavigationItem
 from server import health, metrics
 from server.beats import beating
+from server.console import routes as console
+from server.console.studies import place_names, study_finder
 from server.gateway_process import Report
 from server.internal import serve_internal
 
@@ -86,9 +90,11 @@ async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
     dicomweb.setup(app, receiver=receiver, reader=reader, catalog=catalog, desk=desk)
     browse.setup(app)
     signing_in.setup(app, Identity(database, SignIn(database, settings.access), guard))
-    app[NAVIGATION].append(NavigationItem("/studies", marked("Studies"), "photo"))
     rules = read_rules(Path(settings.audit.rules) if settings.audit.rules else None)
     audit_pages.setup(app, database, rules)
+    administration.setup(app, study_finder(catalog))
+    nodes.setup(app, Nodes(database, asker(settings.dicom.ae_title), place_names(database)))
+    console.setup(app, settings, database, catalog)
     health.setup(app, settings, database)
     metrics.setup(app, settings)
     return app

@@ -43,7 +43,6 @@ def setup(app: web.Application) -> None:
     add_templates(app, TEMPLATES)
     series = "/studies/{study}/series/{series}"
     instance = series + "/instances/{instance}"
-    app.router.add_get("/", home)
     app.router.add_get("/studies", studies_page)
     app.router.add_post("/studies", studies_page)
     app.router.add_post("/studies/search", search_results)
@@ -54,12 +53,6 @@ def setup(app: web.Application) -> None:
     app.router.add_get(instance + "/report", instance_report)
     app.router.add_get(instance + "/document", instance_document)
     app.router.add_get(instance + "/download", download_instance)
-
-
-@requires("archive.study.search")
-async def home(request: web.Request) -> web.Response:
-    """GET / leads to the study list."""
-    raise web.HTTPFound("/studies")
 
 
 @requires("archive.study.search")

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -107,6 +107,30 @@ async def add_ae(
             "ae.exists", "AE title {title} is registered already.", title=added.title
         ) from error
     return added
+
+
+async def change_ae(session: AsyncSession, new: Ae) -> None:
+    """Change everything of a node but its title; holds from the next association on.
+
+    Raises:
+        Invalid: ``ae.address`` or ``ae.same_uid``.
+        NotFound: ``ae.not_found`` or ``owner.not_found``.
+    """
+    await get_ae(session, new.title)
+    check_address(new.host, new.port)
+    values = {
+        "host": new.host.strip(),
+        "port": new.port,
+        "owner_id": new.owner_id,
+        "charset": new.charset.strip(),
+        "state": new.state,
+        "same_uid": check_same_uid(new.same_uid),
+    }
+    try:
+        async with session.begin_nested():
+            await session.execute(update(ae).where(ae.c.title == new.title).values(values))
+    except IntegrityError as error:
+        raise NotFound("owner.not_found", "There is no owner {id}.", id=new.owner_id) from error
 
 
 async def remove_ae(session: AsyncSession, title: str) -> Ae:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -123,6 +123,12 @@ async def list_accounts(
         names = (account.c.login, account.c.display_name)
         wanted = wanted.where(or_(*(name.icontains(text, autoescape=True) for name in names)))
     return [Account(**row._mapping) for row in await session.execute(wanted)]
+
+
+async def names_of(session: AsyncSession, account_ids: Collection[int]) -> Mapping[int, str]:
+    """The names of some accounts by number, for whoever is told of them."""
+    wanted = select(account.c.id, account.c.display_name).where(account.c.id.in_(account_ids))
+    return {row.id: row.display_name for row in await session.execute(wanted)}
 
 
 async def edit_account(

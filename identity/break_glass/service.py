@@ -125,6 +125,13 @@ async def waiting_reviews(session: AsyncSession, scope: Scope) -> list[BreakGlas
     return [BreakGlass(**row._mapping) for row in await session.execute(wanted)]
 
 
+async def opened_by(session: AsyncSession, account_id: int, *, limit: int = 10) -> list[BreakGlass]:
+    """What a person has opened, the newest first."""
+    mine = select(*_COLUMNS).where(break_glass.c.account_id == account_id)
+    newest = mine.order_by(break_glass.c.id.desc()).limit(limit)
+    return [BreakGlass(**row._mapping) for row in await session.execute(newest)]
+
+
 async def open_now(session: AsyncSession) -> list[BreakGlass]:
     """What is open at this moment."""
     wanted = select(*_COLUMNS).where(break_glass.c.expires_at > time.time())

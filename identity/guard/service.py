@@ -80,6 +80,10 @@ class IdentityGuard:
         self._keeper.note_seen(known, now)
         return known, token
 
+    async def look(self) -> None:
+        """Look for changes of rights now, after this process has made one."""
+        await self._keeper.look()
+
     def forget(self, token_hash: str) -> None:
         """Read a session anew, after this process has ended it."""
         self._keeper.forget(token_hash)
@@ -95,7 +99,7 @@ class IdentityGuard:
         self._check_address(request, self._policy.networks, known.networks.split(","))
         if request.method not in _SAFE_METHODS:
             check_own_site(request, token)
-        request[PERSON] = Person(known.display_name, csrf_of(token), MENU)
+        request[PERSON] = self._person(snapshot, known, actor, token)
         if permission == SELF:
             return Scope(frozenset(), actor, permission)
         if known.stage != "full":
@@ -103,6 +107,22 @@ class IdentityGuard:
         subject = Subject("account", known.account_id)
         study = request.match_info.get("study", "")
         return self._scope(snapshot, actor, subject, permission, known.organisation_id, study=study)
+
+    def _person(self, snapshot: Snapshot, known: KnownSession, actor: Actor, token: str) -> Person:
+        """What pages know of who is signed in; rights only after the last step of signing in."""
+        subject = Subject("account", known.account_id)
+
+        def scope_for(permission: str) -> Scope | None:
+            if permission == SELF:
+                return Scope(frozenset(), actor, permission)
+            if known.stage != "full":
+                return None
+            try:
+                return self._scope(snapshot, actor, subject, permission, known.organisation_id)
+            except Denied:
+                return None
+
+        return Person(known.display_name, csrf_of(token), MENU, scope_for)
 
     async def _client(
         self, request: web.Request, snapshot: Snapshot, token: str, permission: str

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Select, and_, insert, select, update
+from sqlalchemy import Select, and_, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -81,6 +81,12 @@ async def listed(
     if before_id is not None:
         wanted = wanted.where(job.c.id < before_id)
     return [as_job(row) for row in (await session.execute(wanted)).mappings()]
+
+
+async def count_waiting(session: AsyncSession) -> int:
+    """How many jobs are queued or running."""
+    waiting = select(func.count()).select_from(job).where(job.c.state.in_(_LIVE))
+    return int(await session.scalar(waiting) or 0)
 
 
 async def cancel(session: AsyncSession, scope: Scope, job_id: int) -> None:

@@ -45,7 +45,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     rolldownOptions: {
       checks: { pluginTimings: false },
-      input: { app: resolve(here, "src/app.ts"), ...featureEntries() },
+      input: { app: resolve(here, "src/app.ts"), charts: resolve(here, "src/charts.ts"), ...featureEntries() },
     },
   },
 });

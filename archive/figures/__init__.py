@@ -1,0 +1,1 @@
+"""Figures about what is kept: how many studies and instances, by day, modality and institution."""

@@ -1,0 +1,1 @@
+"""Pages where people administer: organisations, accounts, roles, access, sessions, clients."""

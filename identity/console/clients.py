@@ -1,0 +1,128 @@
+"""Pages of API clients: programs that ask with a bearer token, shown once."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from identity.clients.service import (
+    MANAGE,
+    NewClient,
+    create_client,
+    list_clients,
+    revoke_client,
+    rotate_client,
+)
+from identity.console.common import (
+    database_of,
+    day,
+    form_of,
+    number,
+    places,
+    start_of,
+    subject_of,
+    writing,
+    wrong,
+)
+from identity.grants.domain import Subject
+from identity.grants.service import NewGrant, grant, load_rights
+from identity.organisations.service import load_tree
+from kernel.errors import AppError
+from kernel.i18n.catalog import marked
+from kernel.web.guard import requires, scope_of
+from kernel.web.pages import render, see_other
+
+# Roles that are made for programs.
+ROLES = ("sender", "reader")
+FIELDS = {
+    "client.name": "name",
+    "account.networks": "networks",
+    "organisation.not_found": "place",
+    "form.day": "until",
+}
+
+
+def setup(app: web.Application) -> None:
+    """Add the pages."""
+    app.router.add_get("/clients", clients_page)
+    app.router.add_get("/clients/new", new_page)
+    app.router.add_post("/clients/new", new_page)
+    app.router.add_post("/clients/{client:\\d+}/rotate", rotated)
+    app.router.add_post("/clients/{client:\\d+}/revoke", revoked)
+
+
+@requires(MANAGE)
+async def clients_page(request: web.Request) -> web.Response:
+    """GET /clients: the programs that may ask, and what for."""
+    scope = scope_of(request)
+    async with database_of(request).session(scope) as session:
+        found = await list_clients(session, scope)
+        tree = await load_tree(session)
+        rights = await load_rights(session)
+    held = {one.id: rights.grants.get(Subject("client", one.id), []) for one in found}
+    context = {
+        "clients": found,
+        "tree": tree,
+        "held": held,
+        "roles": rights.catalogue.roles,
+        "now": time.time(),
+    }
+    return render(request, "console/clients.html", context)
+
+
+@requires(MANAGE)
+async def new_page(request: web.Request) -> web.StreamResponse:
+    """GET /clients/new: the form of a new client; POST makes it and shows its token once.
+
+    The role is granted by the person, so it can only be one that the person may grant there.
+    """
+    scope, form = scope_of(request), await form_of(request)
+    said: dict[str, Any] = {"errors": {}, "error": ""}
+    if request.method == "POST":
+        try:
+            place = number(form.get("place", ""))
+            new = NewClient(
+                form.get("name", ""),
+                organisation_id=place,
+                networks=form.get("networks", ""),
+                expires_at=start_of(day(form.get("until", "")), end=True),
+            )
+            async with writing(request) as session:
+                made, token = await create_client(session, scope, new)
+                role = form.get("role", "")
+                subject = Subject("client", made.id)
+                await grant(session, subject_of(scope), NewGrant(subject, role, place))
+        except AppError as error:
+            said = wrong(request, error, FIELDS)
+        else:
+            return render(request, "console/client_token.html", {"name": made.name, "token": token})
+    async with database_of(request).session(scope) as session:
+        tree = await load_tree(session)
+        rights = await load_rights(session)
+    context = said | {
+        "form": form,
+        "places": places(tree, scope),
+        "roles": [(one, rights.catalogue.roles[one].title) for one in ROLES],
+    }
+    status = 400 if said["errors"] or said["error"] else 200
+    return render(request, "console/client_form.html", context, status=status)
+
+
+@requires(MANAGE)
+async def rotated(request: web.Request) -> web.Response:
+    """POST /clients/{client}/rotate: a new token, shown once; the old one counts one more day."""
+    scope, client_id = scope_of(request), int(request.match_info["client"])
+    async with writing(request) as session:
+        token = await rotate_client(session, scope, client_id)
+    return render(request, "console/client_token.html", {"name": "", "token": token})
+
+
+@requires(MANAGE)
+async def revoked(request: web.Request) -> web.StreamResponse:
+    """POST /clients/{client}/revoke: end it for good."""
+    scope = scope_of(request)
+    async with writing(request) as session:
+        await revoke_client(session, scope, int(request.match_info["client"]))
+    raise see_other("/clients", marked("The client was revoked."))

@@ -1,0 +1,1 @@
+"""The pages of the whole system: overview, search of everything, jobs, modules; and the menu."""

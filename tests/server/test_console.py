@@ -1,0 +1,186 @@
+"""The pages of the console: who sees them, what they cost, what they say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.ae.service import add_ae
+from identity.clients.service import NewClient, create_client
+from kernel.db.database import Database
+from kernel.jobs.service import enqueue
+from kernel.settings import Settings
+from server.console.menu import menu
+from tests.identity.people import make_account
+from tests.identity.places import SYSTEM, make
+from tests.identity.site import Client
+from tests.server.console_site import ConsoleSite, serve_console
+
+PAGES = [item.href for group in menu() for item in group.items]
+
+
+@pytest.fixture
+async def site(settings: Settings, database: Database) -> AsyncIterator[ConsoleSite]:
+    async with serve_console(settings, database) as served:
+        yield served
+
+
+async def links(client: Client) -> set[str]:
+    """What the main menu of the start page offers."""
+    page = await client.page("/")
+    assert page.status == 200, page.text
+    menu_part = page.text.partition('id="menu"')[2].partition("</nav>")[0]
+    return set(re.findall(r'<a href="([^"]+)"', menu_part))
+
+
+@pytest.mark.backend
+async def test_every_place_of_the_menu_answers_its_administrator(site: ConsoleSite) -> None:
+    async with site.signed_in("chief") as chief:
+        assert await links(chief) == set(PAGES)
+        for page in PAGES:
+            answer = await chief.page(page)
+            assert answer.status == 200, f"{page}: {answer.text}"
+
+
+async def test_the_menu_offers_exactly_what_answers(site: ConsoleSite) -> None:
+    for login in site.people:
+        async with site.signed_in(login) as client:
+            offered = await links(client)
+            for page in PAGES:
+                status = (await client.page(page)).status
+                assert (status == 200) == (page in offered), f"{login} {page}: {status}"
+
+
+async def test_an_administrator_of_a_hospital_sees_neither_studies_nor_other_places(
+    site: ConsoleSite,
+) -> None:
+    async with site.signed_in("manager") as manager:
+        assert "/studies" not in await links(manager)
+        page = await manager.page("/organisations")
+        assert "institution H0001" in page.text and "institution H0002" not in page.text
+        elsewhere = await manager.page(f"/organisations/{site.places.hospital_b1}")
+        assert elsewhere.status == 404
+        assert (await manager.page(f"/accounts/{site.people['chief']}")).status == 404
+
+
+async def test_lists_cost_the_same_queries_however_long_they_are(site: ConsoleSite) -> None:
+    async with site.signed_in("chief") as chief:
+        pages = [page for page in PAGES if page not in ("/modules", "/roles")]
+        before = {page: await cost(site, chief, page) for page in pages}
+        found = await cost(site, chief, "/search", text="H0")
+        await fill(site)
+        for page in pages:
+            assert await cost(site, chief, page) == before[page], page
+        assert await cost(site, chief, "/search", text="H0") == found
+        assert before["/"] <= 14
+
+
+async def cost(site: ConsoleSite, client: Client, page: str, **form: str) -> int:
+    """Statements of one request; the least of some, since rights are read again beside them."""
+    return min([await _cost(site, client, page, form) for _ in range(3)])
+
+
+async def _cost(site: ConsoleSite, client: Client, page: str, form: dict[str, str]) -> int:
+    with site.counted() as said:
+        if form:
+            answer = await client.post(page, form, Accept="text/html")
+        else:
+            answer = await client.page(page)
+        assert answer.status == 200
+    return len([one for one in said if "access_version" not in one and "PRAGMA" not in one])
+
+
+async def fill(site: ConsoleSite) -> None:
+    for n in range(8):
+        await make_account(site.database, f"more{n}", site.places.hospital_a1)
+    async with site.database.session(SYSTEM, write=True) as session:
+        for n in range(8):
+            one = await make(session, "institution", f"H9{n:03d}", site.places.county_b)
+            await add_ae(session, f"CT{n}", "127.0.0.1", 11112, owner_id=one.id)
+            await create_client(session, SYSTEM, NewClient(f"pacs {n}", organisation_id=one.id))
+            await enqueue(session, "test.nothing", {}, 1)
+
+
+@pytest.mark.backend
+async def test_a_role_beyond_ones_own_place_is_refused_in_words(site: ConsoleSite) -> None:
+    doctor, places = site.people["doctor"], site.places
+    async with site.signed_in("county") as county:
+        form = {"role": "radiologist", "place": str(places.county_b)}
+        refused = await county.post(f"/accounts/{doctor}/grants", form, Accept="text/html")
+        assert refused.status == 400
+        assert "You may not grant roles at this organisation." in refused.text
+        form["place"] = str(places.hospital_a2)
+        given = await county.post(f"/accounts/{doctor}/grants", form, Accept="text/html")
+        assert given.status == 303
+        assert "The role was granted." in (await county.page(f"/accounts/{doctor}")).text
+        assert "The role was granted." not in (await county.page(f"/accounts/{doctor}")).text
+
+
+async def test_an_organisation_is_created_renamed_and_retired_with_its_history(
+    site: ConsoleSite,
+) -> None:
+    async with site.signed_in("county") as county:
+        form = {"parent": str(site.places.county_a), "kind": "institution", "code": "x"}
+        wrong = await county.post("/organisations/new", form | {"name": "新院"}, Accept="text/html")
+        assert wrong.status == 400 and 'aria-invalid="true"' in wrong.text
+        form |= {"code": "H0777", "name": "新院"}
+        made = await county.post("/organisations/new", form, Accept="text/html")
+        place = made.headers["Location"]
+        await county.post(f"{place}/edit", {"name": "新医院"}, Accept="text/html")
+        await county.post(f"{place}/step", {"step": "retire"}, Accept="text/html")
+        page = (await county.page(place)).text
+        assert "Renamed" in page and "Retired" in page and "新医院" in page
+
+
+async def test_a_node_is_registered_tested_changed_and_forgotten(site: ConsoleSite) -> None:
+    owner = str(site.places.hospital_a1)
+    async with site.signed_in("manager") as manager:
+        form = {"title": "CT 1", "host": "127.0.0.1", "port": "1", "owner": owner}
+        form |= {"same_uid": "first"}
+        elsewhere = form | {"owner": str(site.places.hospital_b1)}
+        assert (await manager.post("/aes/new", elsewhere, Accept="text/html")).status == 400
+        assert (await manager.post("/aes/new", form, Accept="text/html")).status == 303
+        said = await manager.post("/aes/echo", {"title": "CT 1"}, Accept="text/html")
+        assert "no answer" in said.text and "cannot be reached" in said.text
+        changed = form | {"port": "104", "state": "suspended"}
+        assert (await manager.post("/aes/edit", changed, Accept="text/html")).status == 303
+        page = (await manager.page("/aes")).text
+        assert "127.0.0.1:104" in page and "Suspended" in page
+        assert (await manager.post("/aes/remove", {"title": "CT 1"})).status == 303
+        assert "CT 1" not in (await manager.page("/aes")).text
+
+
+async def test_what_one_may_not_see_is_not_found_either(site: ConsoleSite) -> None:
+    async with site.signed_in("manager") as manager:
+        found = await manager.post("/search", {"text": "H0"}, Accept="text/html")
+        assert "institution H0001" in found.text and "institution H0101" not in found.text
+    async with site.signed_in("doctor") as doctor:
+        found = await doctor.post("/search", {"text": "H0001"}, Accept="text/html")
+        assert "institution H0001" not in found.text
+
+
+async def test_a_page_is_found_by_the_initials_of_its_name(site: ConsoleSite) -> None:
+    async with site.signed_in("chief") as chief:
+        found = await chief.post("/search", {"text": "zzjg"}, Accept="text/html")
+        assert 'href="/organisations"' in found.text.partition('id="rows"')[2]
+
+
+async def test_a_job_shows_its_progress_and_can_be_stopped(site: ConsoleSite) -> None:
+    async with site.database.session(SYSTEM, write=True) as session:
+        job = await enqueue(session, "test.nothing", {}, 1)
+    async with site.signed_in("chief") as chief:
+        assert "every 1s" in (await chief.page(f"/jobs/{job}")).text
+        assert (await chief.post(f"/jobs/{job}/cancel", {})).status == 303
+        assert "every 1s" not in (await chief.page(f"/jobs/{job}")).text
+
+
+async def test_a_token_is_shown_once_and_opens_what_its_role_opens(site: ConsoleSite) -> None:
+    async with site.signed_in("manager") as manager:
+        form = {"name": "前置机", "role": "sender", "place": str(site.places.hospital_a1)}
+        made = await manager.post("/clients/new", form, Accept="text/html")
+        token = re.search(r"yyt_[\w-]+", made.text)
+        assert token is not None
+        page = await manager.page("/clients")
+        assert "前置机" in page.text and token[0] not in page.text
