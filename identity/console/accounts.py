@@ -23,6 +23,7 @@ from identity.accounts.service import (
 )
 from identity.console.common import (
     PAGE,
+    administered,
     database_of,
     day,
     form_of,
@@ -86,7 +87,7 @@ def setup(app: web.Application) -> None:
 @requires(MANAGE)
 async def accounts_page(request: web.Request) -> web.Response:
     """GET /accounts: people by login name; POST searches them and continues the list."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     text, after = form.get("text", "")[:100], form.get("after", "")
     async with database_of(request).session(scope) as session:
         tree = await load_tree(session)
@@ -107,7 +108,7 @@ async def accounts_page(request: web.Request) -> web.Response:
 @requires(MANAGE)
 async def new_page(request: web.Request) -> web.StreamResponse:
     """GET /accounts/new: the form of a new account; POST makes it and shows its password once."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     said: dict[str, Any] = {"errors": {}, "error": ""}
     if request.method == "POST":
         password = generate_password(request.app[IDENTITY].sign_in.policy)
@@ -142,7 +143,8 @@ async def account_page(request: web.Request) -> web.Response:
 @requires(MANAGE)
 async def edit_page(request: web.Request) -> web.StreamResponse:
     """GET …/edit: correct staff data and the place of work; POST does it."""
-    scope, form, account_id = scope_of(request), await form_of(request), _number(request)
+    scope, form = await administered(request), await form_of(request)
+    account_id = _number(request)
     said: dict[str, Any] = {"errors": {}, "error": ""}
     if request.method == "POST":
         try:
@@ -163,7 +165,7 @@ async def edit_page(request: web.Request) -> web.StreamResponse:
 @requires(MANAGE)
 async def step_taken(request: web.Request) -> web.StreamResponse:
     """POST …/step: suspend, resume or let leave."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     async with writing(request) as session:
         await take_step(session, scope, _number(request), form.get("step", ""))
     raise see_other(f"/accounts/{_number(request)}", marked("The change was saved."))
@@ -172,7 +174,7 @@ async def step_taken(request: web.Request) -> web.StreamResponse:
 @requires(MANAGE)
 async def password_reset(request: web.Request) -> web.Response:
     """POST …/reset: a generated password, shown once, to be changed at the next sign-in."""
-    scope, policy = scope_of(request), request.app[IDENTITY].sign_in.policy
+    scope, policy = await administered(request), request.app[IDENTITY].sign_in.policy
     password = generate_password(policy)
     hashed = await request.app[_HASHING].hash(password)
     async with writing(request) as session:
@@ -185,7 +187,7 @@ async def password_reset(request: web.Request) -> web.Response:
 @requires(MANAGE)
 async def signed_out(request: web.Request) -> web.StreamResponse:
     """POST …/sign-out: end every session of the person."""
-    scope = scope_of(request)
+    scope = await administered(request)
     async with writing(request) as session:
         account = await get_account(session, scope, _number(request))
         await end_sessions(session, account.id, "ended by an administrator")
@@ -226,7 +228,7 @@ async def grant_withdrawn(request: web.Request) -> web.StreamResponse:
 @requires(MANAGE)
 async def sessions_page(request: web.Request) -> web.Response:
     """GET /sessions: who is signed in where; POST continues the list."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     async with database_of(request).session(scope) as session:
         before = number(form.get("after", ""))
         found = await list_live(session, scope, before=before, limit=PAGE + 1)
@@ -242,7 +244,7 @@ async def sessions_page(request: web.Request) -> web.Response:
 @requires(MANAGE)
 async def session_ended(request: web.Request) -> web.StreamResponse:
     """POST /sessions/{session}/end: sign a person out on one device."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     async with writing(request) as session:
         account = await get_account(session, scope, number(form.get("account", "")) or 0)
         ended = int(request.match_info["session"])
@@ -256,7 +258,7 @@ async def session_ended(request: web.Request) -> web.StreamResponse:
 async def _account_page(
     request: web.Request, said: dict[str, Any], form: dict[str, str]
 ) -> web.Response:
-    scope, account_id = scope_of(request), _number(request)
+    scope, account_id = await administered(request), _number(request)
     now = time.time()
     async with database_of(request).session(scope) as session:
         account = await get_account(session, scope, account_id)

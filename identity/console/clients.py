@@ -16,6 +16,7 @@ from identity.clients.service import (
     rotate_client,
 )
 from identity.console.common import (
+    administered,
     database_of,
     day,
     form_of,
@@ -31,7 +32,7 @@ from identity.grants.service import NewGrant, grant, load_rights
 from identity.organisations.service import load_tree
 from kernel.errors import AppError
 from kernel.i18n.catalog import marked
-from kernel.web.guard import requires, scope_of
+from kernel.web.guard import requires
 from kernel.web.pages import render, see_other
 
 # Roles that are made for programs.
@@ -56,7 +57,7 @@ def setup(app: web.Application) -> None:
 @requires(MANAGE)
 async def clients_page(request: web.Request) -> web.Response:
     """GET /clients: the programs that may ask, and what for."""
-    scope = scope_of(request)
+    scope = await administered(request)
     async with database_of(request).session(scope) as session:
         found = await list_clients(session, scope)
         tree = await load_tree(session)
@@ -78,7 +79,7 @@ async def new_page(request: web.Request) -> web.StreamResponse:
 
     The role is granted by the person, so it can only be one that the person may grant there.
     """
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     said: dict[str, Any] = {"errors": {}, "error": ""}
     if request.method == "POST":
         try:
@@ -113,7 +114,7 @@ async def new_page(request: web.Request) -> web.StreamResponse:
 @requires(MANAGE)
 async def rotated(request: web.Request) -> web.Response:
     """POST /clients/{client}/rotate: a new token, shown once; the old one counts one more day."""
-    scope, client_id = scope_of(request), int(request.match_info["client"])
+    scope, client_id = await administered(request), int(request.match_info["client"])
     async with writing(request) as session:
         token = await rotate_client(session, scope, client_id)
     return render(request, "console/client_token.html", {"name": "", "token": token})
@@ -122,7 +123,7 @@ async def rotated(request: web.Request) -> web.Response:
 @requires(MANAGE)
 async def revoked(request: web.Request) -> web.StreamResponse:
     """POST /clients/{client}/revoke: end it for good."""
-    scope = scope_of(request)
+    scope = await administered(request)
     async with writing(request) as session:
         await revoke_client(session, scope, int(request.match_info["client"]))
     raise see_other("/clients", marked("The client was revoked."))

@@ -32,13 +32,18 @@ def database_of(request: web.Request) -> Database:
     return request.config_dict[IDENTITY].database
 
 
+async def administered(request: web.Request) -> Scope:
+    """What who asks administers: everything, without bounds, for a role at the top of the tree."""
+    return await request.config_dict[IDENTITY].guard.whole(scope_of(request))
+
+
 @asynccontextmanager
 async def writing(request: web.Request) -> AsyncIterator[AsyncSession]:
     """A transaction within the scope of who asks; this process knows the change at its end.
 
     Else the page that a form leads to might not be the person's yet.
     """
-    async with database_of(request).session(scope_of(request), write=True) as session:
+    async with database_of(request).session(await administered(request), write=True) as session:
         yield session
     await request.config_dict[IDENTITY].guard.look()
 

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from identity.console.common import (
+    administered,
     database_of,
     day,
     form_of,
@@ -44,7 +45,7 @@ from identity.organisations.workbook import COLUMNS, export, template
 from kernel.errors import AppError, Invalid
 from kernel.i18n.catalog import marked
 from kernel.scope import Scope
-from kernel.web.guard import requires, scope_of
+from kernel.web.guard import requires
 from kernel.web.pages import is_fragment, render, see_other
 
 READ = "identity.organisation.read"
@@ -105,7 +106,7 @@ def setup(app: web.Application) -> None:
 @requires(READ)
 async def tree_page(request: web.Request) -> web.Response:
     """GET /organisations: the tree; POST searches it by name, code, pinyin and initials."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     async with database_of(request).session(scope) as session:
         tree = await load_tree(session)
     text = form.get("text", "")[:100]
@@ -126,7 +127,7 @@ async def tree_page(request: web.Request) -> web.Response:
 @requires(READ)
 async def organisation_page(request: web.Request) -> web.Response:
     """GET /organisations/{organisation}: what it is, what is below it, what it was."""
-    scope = scope_of(request)
+    scope = await administered(request)
     async with database_of(request).session(scope) as session:
         tree = await load_tree(session)
         one = find(tree, _number(request), scope)
@@ -147,7 +148,7 @@ async def organisation_page(request: web.Request) -> web.Response:
 @requires(MANAGE)
 async def new_page(request: web.Request) -> web.StreamResponse:
     """GET /organisations/new: the form of a new one; POST makes it."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     said: dict[str, Any] = {"errors": {}, "error": ""}
     if request.method == "POST":
         try:
@@ -188,7 +189,7 @@ async def new_page(request: web.Request) -> web.StreamResponse:
 @requires(MANAGE)
 async def edit_page(request: web.Request) -> web.StreamResponse:
     """GET …/edit: rename it or correct its facts; POST does it."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     said: dict[str, Any] = {"errors": {}, "error": ""}
     if request.method == "POST":
         names = ("name", "short_name", "uscc", "institution_class")
@@ -211,7 +212,7 @@ async def edit_page(request: web.Request) -> web.StreamResponse:
 @requires(MANAGE)
 async def move_page(request: web.Request) -> web.StreamResponse:
     """GET …/move: put it below another one, or let it go up into one of its kind; POST does it."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     said: dict[str, Any] = {"errors": {}, "error": ""}
     one_id = _number(request)
     if request.method == "POST":
@@ -252,7 +253,7 @@ async def move_page(request: web.Request) -> web.StreamResponse:
 @requires(MANAGE)
 async def step_taken(request: web.Request) -> web.StreamResponse:
     """POST …/step: activate, suspend, resume or retire it."""
-    scope, form = scope_of(request), await form_of(request)
+    scope, form = await administered(request), await form_of(request)
     async with writing(request) as session:
         await take_step(session, scope, _number(request), form.get("step", ""))
     raise see_other(f"/organisations/{_number(request)}", marked("The change was saved."))
@@ -264,7 +265,7 @@ async def import_page(request: web.Request) -> web.StreamResponse:
 
     One bad row and nothing is taken: every bad cell is named with its row.
     """
-    scope = scope_of(request)
+    scope = await administered(request)
     context: dict[str, Any] = {"report": None, "error": "", "columns": COLUMNS, "file_name": ""}
     if request.method != "POST":
         return render(request, "console/organisation_import.html", context)
@@ -295,7 +296,7 @@ async def template_file(request: web.Request) -> web.Response:
 @requires(READ)
 async def export_file(request: web.Request) -> web.Response:
     """GET /organisations/export.xlsx: what the person sees, as an import takes it back."""
-    scope = scope_of(request)
+    scope = await administered(request)
     async with database_of(request).session(scope) as session:
         tree = await load_tree(session)
     return _workbook(export(within(tree, scope), tree), "organisations.xlsx")

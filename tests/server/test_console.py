@@ -184,3 +184,16 @@ async def test_a_token_is_shown_once_and_opens_what_its_role_opens(site: Console
         assert token is not None
         page = await manager.page("/clients")
         assert "前置机" in page.text and token[0] not in page.text
+
+
+async def test_only_a_role_at_the_top_administers_what_stands_at_the_top(
+    site: ConsoleSite,
+) -> None:
+    stranger = await make_account(site.database, "nowhere")
+    form = {"parent": "", "kind": "prefecture", "code": "5227", "name": "黔南州"}
+    async with site.signed_in("county") as county:
+        assert (await county.post("/organisations/new", form, Accept="text/html")).status == 400
+        assert (await county.page(f"/accounts/{stranger.id}")).status == 404
+    async with site.signed_in("chief") as chief:
+        assert (await chief.post("/organisations/new", form, Accept="text/html")).status == 303
+        assert (await chief.page(f"/accounts/{stranger.id}")).status == 200
