@@ -16,7 +16,7 @@ from dicomweb import routes as dicomweb
 from dicomweb.browse import routes as browse
 from gateway.ae import routes as nodes
 from gateway.ae.routes import Nodes
-from gateway.echo.ask import asker
+from gateway.echo.service import asker
 from identity.console import routes as administration
 from identity.guard.keeper import Keeper
 from identity.guard.service import IdentityGuard

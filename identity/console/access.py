@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +22,8 @@ from identity.break_glass.service import (
     waiting_reviews,
 )
 from identity.clients.service import list_clients
-from identity.console.common import account_of, database_of, form_of, number, places, writing, wrong
+from identity.console.domain import FindStudies, FoundStudy, places
+from identity.console.forms import account_of, database_of, form_of, number, writing, wrong
 from identity.grants.service import load_catalogue, load_rights
 from identity.organisations.service import load_tree
 from kernel.errors import AppError, Invalid, NotFound
@@ -46,15 +46,6 @@ ASKED = (
 LASTS = (15, 30, 60, 120, 240)
 
 
-@dataclass(frozen=True, slots=True)
-class FoundStudy:
-    """A study as the pages of access name it: its owner, and words that name no patient."""
-
-    owner_id: int
-    words: str
-
-
-FindStudies = Callable[[str], Awaitable[Sequence[FoundStudy]]]
 # The composition knows where studies are; this room does not.
 FIND_STUDIES: web.AppKey[FindStudies] = web.AppKey("identity.console.find_studies")
 

@@ -10,7 +10,6 @@ from aiohttp import web
 
 from identity.accounts.domain import STATES, STEPS, TRANSITIONS, generate_password
 from identity.accounts.passwords import Hashing
-from identity.accounts.presence import list_live
 from identity.accounts.service import (
     MANAGE,
     NewAccount,
@@ -21,14 +20,14 @@ from identity.accounts.service import (
     reset_password,
     take_step,
 )
-from identity.console.common import (
+from identity.console.domain import places
+from identity.console.forms import (
     PAGE,
     administered,
     database_of,
     day,
     form_of,
     number,
-    places,
     start_of,
     subject_of,
     writing,
@@ -39,6 +38,7 @@ from identity.grants.service import NewGrant, grant, load_rights, withdraw
 from identity.organisations.service import load_tree
 from identity.pages.devices import device_name
 from identity.pages.routes import IDENTITY
+from identity.presence.service import list_live
 from identity.sessions.service import end_session, end_sessions, live_sessions
 from kernel.errors import AppError
 from kernel.i18n.catalog import marked

@@ -15,13 +15,13 @@ from identity.clients.service import (
     revoke_client,
     rotate_client,
 )
-from identity.console.common import (
+from identity.console.domain import places
+from identity.console.forms import (
     administered,
     database_of,
     day,
     form_of,
     number,
-    places,
     start_of,
     subject_of,
     writing,

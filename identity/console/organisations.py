@@ -6,18 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from identity.console.common import (
-    administered,
-    database_of,
-    day,
-    form_of,
-    matches,
-    number,
-    places,
-    within,
-    writing,
-    wrong,
-)
+from identity.console.domain import matches, places, within
+from identity.console.forms import administered, database_of, day, form_of, number, writing, wrong
 from identity.organisations import history
 from identity.organisations.domain import (
     CLASSES,

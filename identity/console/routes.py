@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from identity.console import access, accounts, clients, organisations
-from identity.console.access import FindStudies
-from identity.console.common import TEMPLATES
+from identity.console.domain import FindStudies
+from identity.console.forms import TEMPLATES
 from kernel.web.pages import add_templates
 
 

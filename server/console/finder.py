@@ -9,7 +9,7 @@ from archive.query.domain import Query
 from archive.query.service import Catalog
 from dataset.names import fold
 from identity.accounts.service import list_accounts
-from identity.console.common import matches, within
+from identity.console.domain import matches, within
 from identity.organisations.domain import KINDS
 from identity.organisations.service import load_tree
 from kernel.db.database import Database

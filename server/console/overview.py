@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from archive.figures.service import Figures, figures
 from archive.journal.node import journal_folder
 from gateway.ae.service import list_aes
-from identity.accounts.presence import count_live
 from identity.break_glass.service import waiting_reviews
 from identity.organisations.domain import Tree
 from identity.organisations.service import load_tree
+from identity.presence.service import count_live
 from kernel.audit.domain import AuditRecord
 from kernel.audit.figures import last_of_nodes, recent_refusals
 from kernel.db.database import Database

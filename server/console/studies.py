@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from archive.query.domain import Query
 from archive.query.service import Catalog
 from dataset.refs import StudyRef
-from identity.console.access import FindStudies, FoundStudy
-from identity.console.common import places
+from identity.console.domain import FindStudies, FoundStudy, places
 from identity.organisations.service import load_tree
 from kernel.db.database import Database
 from kernel.errors import AppError

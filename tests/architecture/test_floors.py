@@ -23,10 +23,12 @@ FACES = {
         "dicomweb.browse.facts",  # the names of a patient, as the page shows them
         "dicomweb.browse.routes",
         "dicomweb.routes",
+        "gateway.ae.routes",
         "gateway.dimse.status",
         "gateway.server",
         "gateway.upper_layer.sop_classes",
         "identity.accounts.passwords",
+        "identity.console.routes",
         "identity.guard.keeper",
         "identity.pages.routes",
     }

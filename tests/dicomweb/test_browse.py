@@ -121,7 +121,7 @@ async def sideways(page: Page) -> int:
 async def test_typing_finds_a_study_without_telling_it_in_an_address(
     browser: Browser, site: str
 ) -> None:
-    async with opened(browser, site) as page:
+    async with opened(browser, f"{site}/studies") as page:
         rows = page.locator(".study-row")
         for typed in ("王", "小明", "wangxiaoming", "wxm", "P00041", "A00041"):
             await page.locator("#search-text").fill("")
@@ -135,7 +135,7 @@ async def test_typing_finds_a_study_without_telling_it_in_an_address(
 async def test_filters_narrow_and_an_empty_result_says_what_to_do(
     browser: Browser, site: str
 ) -> None:
-    async with opened(browser, site) as page:
+    async with opened(browser, f"{site}/studies") as page:
         await page.get_by_text("超声", exact=True).click()
         await expect(page.locator(".study-row .name")).to_have_text(["石兰花 Shi Lanhua"])
         await page.get_by_text("今天", exact=True).click()
@@ -145,7 +145,7 @@ async def test_filters_narrow_and_an_empty_result_says_what_to_do(
 
 
 async def test_going_back_from_a_study_finds_the_search_again(browser: Browser, site: str) -> None:
-    async with opened(browser, site) as page:
+    async with opened(browser, f"{site}/studies") as page:
         await page.locator("#search-text").fill("dan xiao")
         await page.locator("#search-text").fill("单")
         await expect(page.locator(".study-row")).to_have_count(1)
@@ -224,7 +224,7 @@ async def test_a_report_says_what_it_is_and_shows_its_elements(browser: Browser,
 async def test_a_phone_shows_both_pages_without_sideways_scrolling(
     browser: Browser, site: str, lang: str
 ) -> None:
-    async with opened(browser, site, PHONE, lang) as page:
+    async with opened(browser, f"{site}/studies", PHONE, lang) as page:
         assert await sideways(page) <= 0
         await page.locator(".study-row", has_text="王小明").tap()
         await expect(page.locator("[data-count]")).to_have_text(f"4 / {SLICES}")
@@ -254,7 +254,7 @@ async def test_uploading_from_an_empty_list_names_what_was_refused(
     good.write_bytes(file(every_study()[0]))
     bad.write_bytes(b"no DICOM at all" * 100)
     site = client.root.removesuffix("/dicom-web")
-    async with opened(browser, site, said=["409 (Conflict)"]) as page:
+    async with opened(browser, f"{site}/studies", said=["409 (Conflict)"]) as page:
         await expect(page.locator(".empty-state")).to_contain_text("11112")
         await page.locator("[data-upload-input]").set_input_files([good])
         await expect(page.locator("[data-upload-status]")).to_have_text("1 个文件已全部保存。")

@@ -1,8 +1,8 @@
-"""What the pages of this folder share: places to choose from, forms and their errors."""
+"""What the pages of this folder share: scope, transaction, forms and their errors."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import date, datetime, time
 from pathlib import Path
@@ -11,10 +11,7 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from dataset.names import fold
-from dataset.pinyin import initials, of_text
 from identity.grants.domain import Subject
-from identity.organisations.domain import Organisation, Tree
 from identity.pages.routes import IDENTITY
 from kernel.db.database import Database
 from kernel.errors import AppError, Denied, Invalid
@@ -77,33 +74,6 @@ def wrong(request: web.Request, error: AppError, fields: Mapping[str, str]) -> d
     words = words_of(request, error)
     name = fields.get(error.code)
     return {"errors": {name: words}, "error": ""} if name else {"errors": {}, "error": words}
-
-
-def within(tree: Tree, scope: Scope) -> list[Organisation]:
-    """The organisations that a scope covers, parents first."""
-    return [one for one in tree.subtree(None) if scope.covers(one.id)]
-
-
-def places(
-    tree: Tree, scope: Scope, *, kinds: Iterable[str] = (), retired: bool = False
-) -> list[tuple[int, str, int]]:
-    """Organisations to choose from: number, name, depth below the highest of them."""
-    wanted = set(kinds)
-    found = [
-        one
-        for one in within(tree, scope)
-        if (not wanted or one.kind in wanted) and (retired or one.state != "retired")
-    ]
-    top = min((one.path.count("/") for one in found), default=0)
-    return [(one.id, one.name, one.path.count("/") - top) for one in found]
-
-
-def matches(text: str, *keys: str) -> bool:
-    """Whether what was typed is in a key, or in its pinyin or initials."""
-    typed = fold(text)
-    return any(
-        typed in fold(key) or typed in of_text(key) or typed in initials(key) for key in keys if key
-    )
 
 
 def number(text: str) -> int | None:

@@ -1,0 +1,1 @@
+"""Presence: who is signed in at the moment."""
