@@ -92,9 +92,10 @@ async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
     signing_in.setup(app, Identity(database, SignIn(database, settings.access), guard))
     rules = read_rules(Path(settings.audit.rules) if settings.audit.rules else None)
     audit_pages.setup(app, database, rules)
-    administration.setup(app, study_finder(catalog))
+    # Whose a study is, is asked across owners.
+    administration.setup(app, study_finder(Catalog(database)))
     nodes.setup(app, Nodes(database, asker(settings.dicom.ae_title), place_names(database)))
-    console.setup(app, settings, database, catalog)
+    console.setup(app, settings, database, people, catalog)
     health.setup(app, settings, database)
     metrics.setup(app, settings)
     return app

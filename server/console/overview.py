@@ -71,9 +71,9 @@ class Overview:
 
 
 async def overview(
-    database: Database, settings: Settings, person: Person, now: datetime
+    database: Database, people: Database, settings: Settings, person: Person, now: datetime
 ) -> Overview:
-    """What `person` may see of the state at `now`."""
+    """What `person` may see of the state at `now`; studies are counted in `people`."""
     found = Overview()
     studies = person.scope_for("archive.study.search")
     status = person.scope_for("system.status.read")
@@ -86,7 +86,7 @@ async def overview(
         if status is not None:
             found.waiting_jobs = await count_waiting(session)
     if studies is not None:
-        found.figures = await figures(database, studies, now.astimezone().date())
+        found.figures = await figures(people, studies, now.astimezone().date())
         _institutions(found, studies)
     if status is not None:
         found.health = await parts_of_health(settings, database)

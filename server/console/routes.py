@@ -36,6 +36,7 @@ from server.console.overview import Overview, day_names, overview
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = 50
 DATABASE: web.AppKey[Database] = web.AppKey("console.database", Database)
+PEOPLE: web.AppKey[Database] = web.AppKey("console.people", Database)
 CATALOG: web.AppKey[Catalog] = web.AppKey("console.catalog", Catalog)
 SETTINGS: web.AppKey[Settings] = web.AppKey("console.settings", Settings)
 JOB_WORDS = {
@@ -53,9 +54,16 @@ HEALTH_WORDS = {
 }
 
 
-def setup(app: web.Application, settings: Settings, database: Database, catalog: Catalog) -> None:
-    """Add the pages and the menu."""
-    app[SETTINGS], app[DATABASE], app[CATALOG] = settings, database, catalog
+def setup(
+    app: web.Application,
+    settings: Settings,
+    database: Database,
+    people: Database,
+    catalog: Catalog,
+) -> None:
+    """Add the pages and the menu; `people` is where what is asked of studies runs."""
+    app[SETTINGS], app[CATALOG] = settings, catalog
+    app[DATABASE], app[PEOPLE] = database, people
     add_templates(app, TEMPLATES)
     app[NAVIGATION].extend(menu())
     app.router.add_get("/", overview_page)
@@ -86,7 +94,8 @@ async def _overview(request: web.Request) -> dict[str, Any]:
     if person is None:
         raise Denied("access.denied", "You may not do this.")
     now, lang = datetime.now(UTC), language_of(request)
-    found = await overview(request.app[DATABASE], request.app[SETTINGS], person, now)
+    databases = request.app[DATABASE], request.app[PEOPLE]
+    found = await overview(*databases, request.app[SETTINGS], person, now)
     return {
         "found": found,
         "greeting": greeting(now, lang),

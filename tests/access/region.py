@@ -28,6 +28,7 @@ from identity.clients.service import NewClient, create_client
 from identity.grants.domain import Subject
 from identity.grants.service import NewGrant, grant
 from identity.guard.keeper import Keeper
+from identity.organisations.service import load_tree
 from identity.roles.domain import built_in
 from kernel.db.database import Database
 from kernel.settings import DicomSettings, HttpSettings, Settings
@@ -143,6 +144,14 @@ ACTORS = (
 NODES = {"AE_A1": "hospital_a1", "AE_B1": "hospital_b1", "AE_COUNTY": "county_a"}
 
 
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """What is administered: what an address calls it, and text that no other one has."""
+
+    id: str
+    mark: str
+
+
 @dataclass(slots=True)
 class Region:
     """Everything running."""
@@ -154,6 +163,7 @@ class Region:
     base: str
     dicom: Server
     owner_ids: Mapping[str, int]
+    things: Mapping[str, Mapping[str, Thing]]
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def owner_of(self, owner_id: int) -> str:
@@ -199,6 +209,7 @@ async def serve_region(settings: Settings, database: Database) -> AsyncIterator[
     ids = {name: getattr(places, name, 1) for name in ABOVE}
     async with AsyncExitStack() as stack:
         tokens = await _people(database, ids)
+        things = await _things(database, ids)
         await _fill(settings, database, ids)
         app = await build(settings, stack)
         runner = web.AppRunner(app, access_log=None)
@@ -207,7 +218,8 @@ async def serve_region(settings: Settings, database: Database) -> AsyncIterator[
         host, _, port = settings.http.bind.rpartition(":")
         await web.TCPSite(runner, host, int(port)).start()
         dicom = await _serve_dicom(settings, database, stack)
-        region = Region(settings, database, places, app, f"http://{settings.http.bind}", dicom, ids)
+        base = f"http://{settings.http.bind}"
+        region = Region(settings, database, places, app, base, dicom, ids, things)
         await _sign_in(region, tokens)
         yield region
 
@@ -238,6 +250,29 @@ async def _people(database: Database, ids: Mapping[str, int]) -> dict[str, str]:
             await add_ae(session, title, "127.0.0.1", 104, owner_id=ids[place])
     tokens["capability"] = await _capability(database, issuer, ids["hospital_a1"])
     return tokens
+
+
+async def _things(database: Database, ids: Mapping[str, int]) -> dict[str, dict[str, Thing]]:
+    """One thing of each kind that is administered for each organisation."""
+    made: dict[str, dict[str, Thing]] = {
+        kind: {} for kind in ("organisation", "account", "client", "node")
+    }
+    async with database.session(SYSTEM) as session:
+        tree = await load_tree(session)
+    for number, (owner, place) in enumerate(ids.items()):
+        title, host = f"N{number}", f"127.0.1.{10 + number}"
+        if place in tree.by_id:
+            made["organisation"][owner] = Thing(str(place), f"{tree.by_id[place].name}<")
+            staff = await make_account(database, f"staff_{owner}", place)
+            made["account"][owner] = Thing(str(staff.id), staff.login)
+            async with database.session(SYSTEM, write=True) as session:
+                new = NewClient(f"program_{owner}", organisation_id=place)
+                program, _ = await create_client(session, SYSTEM, new)
+            made["client"][owner] = Thing(str(program.id), program.name)
+        async with database.session(SYSTEM, write=True) as session:
+            await add_ae(session, title, host, 1, owner_id=place)
+        made["node"][owner] = Thing(title, host)
+    return made
 
 
 async def _capability(database: Database, issuer: int, owner_id: int) -> str:

@@ -19,12 +19,33 @@ from typing import Any, Literal
 # change   changes one study for those who see it, 404 to others
 # patient  changes two patients for those who see both, 404 to others
 # store    stores for the asker's own organisation
-Kind = Literal["public", "self", "system", "list", "search", "study", "change", "patient", "store"]
+# find     finds the studies of the asker's scope by what is posted, for whoever has an account
+# things   lists exactly the organisations (accounts …) of the asker's scope
+# thing    shows or changes one of them to those who see it, 404 to others
+Kind = Literal[
+    "public",
+    "self",
+    "system",
+    "list",
+    "search",
+    "study",
+    "change",
+    "patient",
+    "store",
+    "find",
+    "things",
+    "thing",
+]
+Thing = Literal["organisation", "account", "node", "client"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`document` asks for the object that is no image; `body` is sent as JSON, `form` as a form."""
+    """`document` asks for the object that is no image; `body` is sent as JSON, `form` as a form.
+
+    `of` says what kind of thing a route lists or shows, `missing` how it answers who does not see
+    what was asked for.
+    """
 
     kind: Kind
     ok: frozenset[int] = frozenset({200})
@@ -34,6 +55,8 @@ class Row:
     accept: str = "*/*"
     fill: Mapping[str, str] = field(default_factory=dict)
     query: str = ""
+    of: Thing = "organisation"
+    missing: int = 404
 
 
 _STUDY = "/dicom-web/studies/{study}"
@@ -49,8 +72,16 @@ _WHY = {"reason": "matrix"}
 _NAME = {"attributes": {"StudyDescription": "corrected"}}
 _KINDS = {"kinds": ["vip"]}
 _PATIENTS = {"reason": "matrix", "patient": {"id": "{patient}"}, "into": {"id": "{into}"}}
+_PLACE = "/organisations/{organisation}"
+_ACCOUNT = "/accounts/{account}"
+READ = "archive.study.read"
 # A form of a page of ours is refused without its token.
 _REFUSED = frozenset({403})
+# A form that is not filled in changes nothing.
+_BAD = frozenset({400})
+_NO_STEP = frozenset({409})
+_DONE = frozenset({303})
+_NONE = frozenset({404})
 
 ROUTES: Mapping[str, Row] = {
     # Everybody
@@ -83,8 +114,71 @@ ROUTES: Mapping[str, Row] = {
     "GET /fhir/R4/AuditEvent/{number}": Row(
         "system", ok=frozenset({200, 404}), fill={"number": "999999"}
     ),
+    # The console
+    "GET /": Row("self"),
+    "GET /overview": Row("self"),
+    "GET /search": Row("self"),
+    "POST /search": Row("find"),
+    "GET /modules": Row("system"),
+    "POST /modules": Row("system", form={}),
+    "GET /jobs": Row("system"),
+    "GET /jobs/{job}": Row("system", ok=_NONE, fill={"job": "999999"}),
+    "POST /jobs/{job}/cancel": Row("system", ok=_NONE, form={}, fill={"job": "999999"}),
+    # Organisations
+    "GET /organisations": Row("things"),
+    "POST /organisations": Row("things", form={}),
+    "GET /organisations/export.xlsx": Row("things"),
+    "GET /organisations/template.xlsx": Row("system"),
+    "GET /organisations/new": Row("system"),
+    "POST /organisations/new": Row("system", ok=_BAD, form={}),
+    "GET /organisations/import": Row("system"),
+    "POST /organisations/import": Row("system", ok=_BAD, form={}),
+    f"GET {_PLACE}": Row("thing"),
+    f"GET {_PLACE}/edit": Row("thing"),
+    f"POST {_PLACE}/edit": Row("thing", ok=_BAD, form={"name": ""}),
+    f"GET {_PLACE}/move": Row("thing"),
+    f"POST {_PLACE}/move": Row("thing", ok=_BAD, form={}),
+    f"POST {_PLACE}/step": Row("thing", ok=_NO_STEP, form={"step": "none"}),
+    # Accounts, and what they hold
+    "GET /accounts": Row("things", of="account"),
+    "POST /accounts": Row("things", of="account", form={}),
+    "GET /accounts/new": Row("system"),
+    "POST /accounts/new": Row("system", ok=_BAD, form={}),
+    f"GET {_ACCOUNT}": Row("thing", of="account"),
+    f"GET {_ACCOUNT}/edit": Row("thing", of="account"),
+    f"POST {_ACCOUNT}/edit": Row("thing", of="account", ok=_BAD, form={"display_name": ""}),
+    f"POST {_ACCOUNT}/step": Row("thing", of="account", ok=_NO_STEP, form={"step": "none"}),
+    f"POST {_ACCOUNT}/reset": Row("thing", of="account", form={}),
+    f"POST {_ACCOUNT}/sign-out": Row("thing", of="account", ok=_DONE, form={}),
+    f"POST {_ACCOUNT}/grants": Row("thing", of="account", ok=_BAD, form={}),
+    "POST /grants/{grant}/withdraw": Row("system", ok=_NONE, form={}, fill={"grant": "999999"}),
+    "GET /sessions": Row("system"),
+    "POST /sessions/{session}/end": Row(
+        "system", ok=_NONE, form={"account": "999999"}, fill={"session": "999999"}
+    ),
+    "GET /roles": Row("system"),
+    # Clients
+    "GET /clients": Row("things", of="client"),
+    "GET /clients/new": Row("system"),
+    "POST /clients/new": Row("system", ok=_BAD, form={}),
+    "POST /clients/{client}/rotate": Row("thing", of="client", form={}),
+    "POST /clients/{client}/revoke": Row("thing", of="client", ok=frozenset({303, 404}), form={}),
+    # Who sees what, and emergencies; an institution is chosen from all of them
+    "GET /access": Row("system"),
+    "POST /access": Row("study", form={"study": "{study}", "action": READ}, missing=400),
+    "GET /break-glass": Row("system"),
+    "POST /break-glass": Row("system", ok=_BAD, form={}),
+    "GET /reviews": Row("system"),
+    "POST /reviews/{review}": Row("system", ok=_BAD, form={}, fill={"review": "999999"}),
+    # DICOM nodes
+    "GET /aes": Row("things", of="node"),
+    "GET /aes/new": Row("system"),
+    "POST /aes/new": Row("system", ok=_BAD, form={}),
+    "GET /aes/edit": Row("thing", of="node", query="title={node}"),
+    "POST /aes/edit": Row("thing", of="node", ok=_BAD, form={"title": "{node}"}),
+    "POST /aes/echo": Row("thing", of="node", form={"title": "{node}"}),
+    "POST /aes/remove": Row("thing", of="node", ok=frozenset({303, 404}), form={"title": "{node}"}),
     # Searches
-    "GET /": Row("list", ok=frozenset({302})),
     "GET /studies": Row("list"),
     "POST /studies": Row("list", form={}),
     "POST /studies/search": Row("list", form={}),

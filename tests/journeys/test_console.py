@@ -183,9 +183,11 @@ def sees_only_the_own_hospital(page: Page) -> None:
     expect(page.locator("#menu a", has_text="账号与人员")).to_have_count(0)
 
 
-def found(page: Page) -> list[str]:
-    """What QIDO-RS answers in the person's session."""
-    answer = page.request.get("/dicom-web/studies", headers={"Accept": "application/dicom+json"})
+def found(page: Page, resource: str = "studies") -> list[str]:
+    """The studies that QIDO-RS answers with in the person's session."""
+    answer = page.request.get(
+        f"/dicom-web/{resource}", headers={"Accept": "application/dicom+json"}
+    )
     return (
         []
         if answer.status == 204
@@ -207,7 +209,7 @@ def is_refused_outside_the_county(page: Page) -> None:
 
 def opens_in_an_emergency(page: Page) -> None:
     page.goto("/break-glass")
-    page.get_by_label("检查 UID").fill(uid(2))
+    page.get_by_label("检查实例 UID").fill(uid(2))
     page.get_by_label("紧急理由").fill("急诊")
     page.get_by_role("button", name="打开数据").click()
     expect(page.locator("#h-reason")).to_contain_text("为何紧急")
@@ -215,7 +217,9 @@ def opens_in_an_emergency(page: Page) -> None:
     page.get_by_role("button", name="打开数据").click()
     expect(page).to_have_url(re.compile(re.escape(uid(2))))
     expect(page.locator(".study-what")).to_contain_text(RONGJIANG)
-    assert found(page) == [uid(1), uid(2)]
+    assert found(page, f"studies/{uid(2)}/series") == [uid(2)]
+    # It opens the study that was named, and no list of the other hospital.
+    assert found(page) == [uid(1)]
 
 
 def reviews(page: Page) -> None:

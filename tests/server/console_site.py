@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -45,15 +46,17 @@ class ConsoleSite:
 
     @contextmanager
     def counted(self) -> Iterator[list[str]]:
-        """The statements that the server runs meanwhile, hot reads too."""
+        """The statements of requests meanwhile, hot reads too; not those of the guard."""
         said: list[str] = []
         engine, fetch = self.database.engine.sync_engine, self.database.fetch
 
         def note(_c: Any, _u: Any, statement: str, *_: Any) -> None:
-            said.append(statement)
+            if _in_request():
+                said.append(statement)
 
         async def fetched(statement: Any, *args: Any) -> Any:
-            said.append(str(statement.core))
+            if _in_request():
+                said.append(str(statement.core))
             return await fetch(statement, *args)
 
         event.listen(engine, "before_cursor_execute", note)
@@ -65,9 +68,14 @@ class ConsoleSite:
             event.remove(engine, "before_cursor_execute", note)
 
 
+def _in_request() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.get_coro().__qualname__.startswith("RequestHandler.")
+
+
 @asynccontextmanager
 async def serve_console(settings: Settings, database: Database) -> AsyncIterator[ConsoleSite]:
-    """Serve with two counties: an administrator of each level, a radiologist, a reviewer."""
+    """Serve with two counties: an administrator of each level and who reads, reviews, audits."""
     settings = replace(settings, http=HttpSettings(bind=f"127.0.0.1:{free_port()}"))
     places = await make_places(database)
     people = {}
@@ -77,6 +85,7 @@ async def serve_console(settings: Settings, database: Database) -> AsyncIterator
         ("manager", "hospital_admin", places.hospital_a1),
         ("doctor", "radiologist", places.hospital_a1),
         ("affairs", "medical_affairs", places.prefecture),
+        ("auditor", "auditor", None),
     ):
         made = await make_account(database, login, place or places.prefecture)
         people[login] = made.id

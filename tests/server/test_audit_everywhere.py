@@ -36,7 +36,12 @@ SILENT = {
 }
 # Routes for everybody whose service writes the line itself; each has its test below.
 BY_SERVICE = {("POST", "/login"), ("POST", "/login/code"), ("POST", "/logout")}
-PLACES = {"session": "1", "frames": "1", "stack": "0", "path": "7fe00010", "number": "1"}
+PLACES = {
+    **dict.fromkeys(("session", "frames", "number", "organisation", "account", "client"), "1"),
+    **dict.fromkeys(("grant", "review", "job"), "999999"),
+    "stack": "0",
+    "path": "7fe00010",
+}
 
 
 class KeptTrail:
