@@ -33,7 +33,7 @@ from identity.console.forms import (
     writing,
     wrong,
 )
-from identity.grants.domain import Subject
+from identity.grants.domain import Subject, check_takeover
 from identity.grants.service import NewGrant, grant, load_rights, withdraw
 from identity.organisations.service import load_tree
 from identity.pages.devices import device_name
@@ -177,8 +177,11 @@ async def password_reset(request: web.Request) -> web.Response:
     scope, policy = await administered(request), request.app[IDENTITY].sign_in.policy
     password = generate_password(policy)
     hashed = await request.app[_HASHING].hash(password)
+    account_id = _number(request)
     async with writing(request) as session:
-        account = await reset_password(session, scope, _number(request), hashed, policy)
+        rights, by = await load_rights(session), subject_of(scope_of(request))
+        check_takeover(rights, by, Subject("account", account_id), time.time())
+        account = await reset_password(session, scope, account_id, hashed, policy)
         await end_sessions(session, account.id, "password reset")
     context = {"account": account, "password": password, "fresh": False}
     return render(request, "console/account_password.html", context)

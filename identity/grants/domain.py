@@ -171,6 +171,22 @@ def check_withdrawal(rights: Rights, by: Subject | None, old: Grant, now: float)
         _check_granter(rights, by, old, role, path or "", now)
 
 
+def check_takeover(rights: Rights, by: Subject, subject: Subject, now: float) -> None:
+    """Whether `by` may give `subject` a new password: as who may give it every role that it has.
+
+    Otherwise whoever administers a hospital could sign in as a colleague who may do more, or
+    elsewhere. Raises Denied `account.beyond`.
+    """
+    for one in rights.grants.get(subject, ()):
+        try:
+            check_withdrawal(rights, by, one, now)
+        except Denied as error:
+            raise Denied(
+                "account.beyond",
+                "You cannot reset this password: its owner has roles that you may not give.",
+            ) from error
+
+
 def _check_granter(
     rights: Rights, by: Subject, new: Grant, role: Role, path: str, now: float
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from gateway.ae.service import add_ae
 from identity.clients.service import NewClient, create_client
+from identity.grants.domain import Subject
+from identity.grants.service import NewGrant, grant, withdraw
 from kernel.db.database import Database
 from kernel.jobs.service import enqueue
 from kernel.settings import Settings
@@ -203,3 +205,18 @@ async def test_only_a_role_at_the_top_administers_what_stands_at_the_top(
     async with site.signed_in("chief") as chief:
         assert (await chief.post("/organisations/new", form, Accept="text/html")).status == 303
         assert (await chief.page(f"/accounts/{stranger.id}")).status == 200
+
+
+async def test_nobody_resets_the_password_of_who_may_do_more(site: ConsoleSite) -> None:
+    guest = await make_account(site.database, "guest", site.places.hospital_a1)
+    async with site.database.session(SYSTEM, write=True) as session:
+        subject = Subject("account", guest.id)
+        await grant(session, None, NewGrant(subject, "radiologist", site.places.hospital_a1))
+        more = await grant(session, None, NewGrant(subject, "radiologist", site.places.county_a))
+    async with site.signed_in("manager") as manager:
+        refused = await manager.post(f"/accounts/{guest.id}/reset", {}, Accept="text/html")
+        assert refused.status == 403 and "roles that you may not give" in refused.text
+        async with site.database.session(SYSTEM, write=True) as session:
+            await withdraw(session, None, more.id)
+        given = await manager.post(f"/accounts/{guest.id}/reset", {}, Accept="text/html")
+        assert given.status == 200
