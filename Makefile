@@ -29,7 +29,7 @@ check: setup ## Format, lint, types, import contracts, documents and the fast te
 	$(BIN)/pytest -q -m "not backend and not browser and not soak and not bench" tests/architecture tests/dataset tests/kernel
 
 test: setup ## Run all tests but the long ones
-	$(BIN)/pytest -m "not soak and not bench" --durations=15
+	$(BIN)/pytest -n auto --dist worksteal -m "not soak and not bench" --durations=15
 
 soak: setup ## Run the long tests: crashes, floods, thousands of generated data sets
 	$(BIN)/pytest -m soak --timeout 1800
