@@ -29,6 +29,7 @@ check: setup ## Format, lint, types, import contracts, documents and the fast te
 	$(BIN)/pytest -q -m "not backend and not browser and not soak and not bench" tests/architecture tests/dataset tests/kernel
 
 test: setup ## Run all tests but the long ones
+	@$(BIN)/python -m compileall -q $(PACKAGES) tests # else every process compiles where PYTHONDONTWRITEBYTECODE is set
 	$(BIN)/pytest -n auto --dist worksteal -m "not soak and not bench" --durations=15
 
 soak: setup ## Run the long tests: crashes, floods, thousands of generated data sets
@@ -60,7 +61,7 @@ $(TOOLS)/bin/uv:
 
 $(VENV)/.synced: requirements.lock pyproject.toml | $(if $(filter $(TOOLS)/%,$(UV)),$(TOOLS)/bin/uv)
 	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --editable .
 	touch $@
 
