@@ -14,12 +14,13 @@ WIDE = 32
 # Kinds of data for which a person is named only to those who may see that kind.
 SENSITIVE_KINDS = ("vip", "mental_health", "hiv")
 
-ActorKind = Literal["session", "client", "capability", "ae", "system"]
+ActorKind = Literal["session", "client", "capability", "citizen", "ae", "system"]
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does something: a person, an API client, a share token, a DICOM node, the system."""
+    """Who does something: a person of the staff, an API client, a share token, a resident, a DICOM
+    node, the system."""
 
     kind: ActorKind
     id: str

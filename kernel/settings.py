@@ -157,6 +157,90 @@ class AccessSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SealSettings:
+    """What is encrypted in the database: keys that sign, phone numbers, messages that wait."""
+
+    secret: str = setting(
+        "",
+        "What keys for sealing are derived from, the same on all nodes; never to be changed. Empty:"
+        " `seal.secret` in the data folder, which the first start makes. Keep a copy with the"
+        " backups: without it what is sealed is lost.",
+        secret=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SsoSettings:
+    """Single sign-on: other programs, and signing in elsewhere (docs/sso.md)."""
+
+    issuer: str = setting(
+        "",
+        "Our address as applications see it, such as https://yunying.example; empty: the address of"
+        " the request. To be set behind a proxy.",
+    )
+    access_token_s: float = setting(600.0, "How long an application's access token counts.")
+    key_days: float = setting(30.0, "A signing key is followed by a new one after so many days.")
+    upstream_issuer: str = setting(
+        "",
+        "Address of the OpenID provider (another Yunying) where people sign in for the pages of"
+        " this server; empty: here.",
+    )
+    upstream_client_id: str = setting("", "What we are registered as there.")
+    upstream_client_secret: str = setting("", "Our secret there.", secret=True)
+    upstream_match: str = setting(
+        "none",
+        "Whom a person is here who comes from there for the first time: nobody until an"
+        " administrator has said so (none), or the account with the same login name (login).",
+        choices=("none", "login"),
+    )
+    local_sign_in: bool = setting(
+        True, "Whether accounts of this server may sign in here too while people do so elsewhere."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CitizenSettings:
+    """Residents, who sign in with a phone number and a code by SMS."""
+
+    session_s: float = setting(2592000.0, "A resident's session ends so long after signing in.")
+    session_idle_s: float = setting(604800.0, "It ends after so long without a request.")
+    number_hour: int = setting(5, "Codes that one number is sent in an hour at most.")
+    number_day: int = setting(10, "Codes that one number is sent in a day at most.")
+    address_hour: int = setting(30, "Codes that one address may ask for in an hour.")
+    address_day: int = setting(150, "Codes that one address may ask for in a day.")
+    overall_minute: int = setting(120, "Codes that are sent in a minute to all numbers together.")
+
+
+@dataclass(frozen=True, slots=True)
+class SmsSettings:
+    """Who carries our SMS."""
+
+    provider: str = setting(
+        "outbox",
+        "aliyun, tencent, or outbox: messages stay here, where an administrator sees them.",
+        choices=("outbox", "aliyun", "tencent"),
+    )
+    endpoint: str = setting("", "Address of the provider's API; empty: its public one.")
+    region: str = setting("ap-guangzhou", "Region of the provider's API (Tencent Cloud only).")
+    access_key: str = setting("", "AccessKey ID, or SecretId.", secret=True)
+    secret_key: str = setting("", "AccessKey secret, or SecretKey.", secret=True)
+    app_id: str = setting("", "SmsSdkAppId (Tencent Cloud only).")
+    sign_name: str = setting("", "The signature that recipients see, as approved by the provider.")
+    template_login: str = setting(
+        "", "The provider's template for sign-in codes; it has the code as its one parameter."
+    )
+    report_key: str = setting(
+        "",
+        "Part of the address that the provider pushes delivery reports to:"
+        " /sms/reports/PROVIDER/KEY; empty: reports are refused.",
+        secret=True,
+    )
+    show_texts: bool = setting(
+        False, "Whether the outbox shows codes: for demonstrations on this machine only."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class AuditSettings:
     """Who else hears of accesses, and how long they are kept."""
 
@@ -215,6 +299,10 @@ class Settings:
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
     internal: InternalSettings = field(default_factory=InternalSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
+    seal: SealSettings = field(default_factory=SealSettings)
+    sso: SsoSettings = field(default_factory=SsoSettings)
+    citizens: CitizenSettings = field(default_factory=CitizenSettings)
+    sms: SmsSettings = field(default_factory=SmsSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     log: LogSettings = field(default_factory=LogSettings)
 

@@ -17,6 +17,7 @@ from kernel.log import configure
 from kernel.settings import Settings
 from server.cli_access import token, user
 from server.cli_audit import audit
+from server.cli_sso import sso
 from server.cli_studies import patient, study
 from server.command import (
     SCOPE,
@@ -48,6 +49,7 @@ main.add_command(patient)
 main.add_command(user)
 main.add_command(token)
 main.add_command(audit)
+main.add_command(sso)
 
 
 @main.command()
@@ -74,7 +76,10 @@ def serve(role: str, demo: bool, config: Path | None, **options: str | None) -> 
     }
 
     def work() -> None:
-        where = where_from(config, {names[option]: value for option, value in options.items()})
+        wanted = {names[option]: value for option, value in options.items()}
+        if demo:
+            wanted["sms.show_texts"] = "true"
+        where = where_from(config, wanted)
         configure(where.settings)
         roles = serving.roles_of(role, where.settings)
         sys.exit(asyncio.run(serving.serve(where.settings, where.wanted, roles, demo=demo)))

@@ -27,11 +27,19 @@ async def prepare_accounts(settings: Settings) -> str | None:
 async def refuse_open_doors(settings: Settings) -> None:
     """Keep to loopback while `admin` has the password that was generated.
 
-    Raises Invalid `settings.address`, `serve.beyond_loopback`.
+    Raises Invalid `settings.address`, `serve.beyond_loopback`, `serve.shows_codes`.
     """
     found = beyond_loopback(settings)
     if found is None:
         return
+    if settings.sms.show_texts:
+        raise Invalid(
+            "serve.shows_codes",
+            "{name} is {value}, which other machines can reach, and sms.show_texts shows sign-in"
+            " codes: that is for demonstrations on this machine only.",
+            name=found[0],
+            value=found[1],
+        )
     database = await Database.open(settings)
     try:
         async with database.session(_SCOPE) as session:

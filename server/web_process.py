@@ -17,17 +17,26 @@ from dicomweb.browse import routes as browse
 from gateway.ae import routes as nodes
 from gateway.ae.routes import Nodes
 from gateway.echo.service import asker
+from identity.citizens import routes as residents
+from identity.citizens.service import Citizens
 from identity.console import routes as administration
 from identity.guard.keeper import Keeper
 from identity.guard.service import IdentityGuard
+from identity.pages import elsewhere
 from identity.pages import routes as signing_in
 from identity.pages.routes import Identity
+from identity.provider import routes as provider
+from identity.provider.service import Provider
 from identity.sign_in.service import SignIn
+from identity.upstream.service import Upstream
 from kernel.audit.trail import AuditTrail
 from kernel.audit_pages import routes as audit_pages
 from kernel.audit_rules.domain import read_rules
 from kernel.db.database import Database, is_sqlite
 from kernel.errors import Unavailable
+from kernel.notify import routes as messages
+from kernel.notify.service import open_outbox
+from kernel.sealing.service import open_sealer
 from kernel.settings import Settings, split_address
 from kernel.web.app import make_app
 from kernel.web.guard import AUDIT, GUARD
@@ -84,12 +93,24 @@ async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
     app = make_app(settings)
     keeper = await Keeper.open(database)
     stack.push_async_callback(keeper.close)
-    guard = IdentityGuard(keeper, settings.access)
+    guard = IdentityGuard(keeper, settings.access, citizen_idle_s=settings.citizens.session_idle_s)
     app[GUARD] = guard
     app[AUDIT] = trail
     dicomweb.setup(app, receiver=receiver, reader=reader, catalog=catalog, desk=desk)
     browse.setup(app)
-    signing_in.setup(app, Identity(database, SignIn(database, settings.access), guard))
+    sealer = await asyncio.to_thread(open_sealer, settings)
+    upstream = (
+        Upstream(database, sealer, settings.sso, settings.access.session_s)
+        if settings.sso.upstream_issuer
+        else None
+    )
+    sign_in = SignIn(database, settings.access)
+    signing_in.setup(app, Identity(database, sign_in, guard, upstream))
+    elsewhere.setup(app)
+    provider.setup(app, Provider(database, sealer, settings.sso))
+    outbox = open_outbox(settings.sms, database, sealer)
+    messages.setup(app, outbox)
+    residents.setup(app, Citizens(database, sealer, outbox, settings.citizens))
     rules = read_rules(Path(settings.audit.rules) if settings.audit.rules else None)
     audit_pages.setup(app, database, rules)
     # Whose a study is, is asked across owners.

@@ -18,6 +18,11 @@ from archive.settle.sweep import keep_sweeping
 from archive.store.service import open_stores
 from archive.versions.service import Policies, compare_pending
 from gateway.ae.service import AeDirectory
+from identity.authorisations.service import forget_old as forget_old_tokens
+from identity.citizens.service import Citizens
+from identity.provider.service import LOGOUT_JOB, Provider
+from identity.sessions.service import ENDED, forget_old_sessions
+from identity.signing_keys.service import keep_rotating
 from kernel.audit.intake import keep_taking_in
 from kernel.audit.retention import keep_retiring
 from kernel.audit.seal import keep_sealing
@@ -28,12 +33,15 @@ from kernel.db.database import Database
 from kernel.errors import AppError
 from kernel.events.dispatcher import Dispatcher
 from kernel.jobs.runner import Jobs
+from kernel.notify.service import SEND_JOB, open_outbox
+from kernel.scope import Scope
+from kernel.sealing.service import open_sealer
 from kernel.settings import Settings
 from server.audit_facts import People
 from server.beats import beating
 from server.gateway_process import Report
 
-RECOVER_EVERY_S, COMPARE_EVERY_S, DECIDE_EVERY_S = 10.0, 2.0, 5.0
+RECOVER_EVERY_S, COMPARE_EVERY_S, DECIDE_EVERY_S, FORGET_EVERY_S = 10.0, 2.0, 5.0, 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -48,10 +56,19 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
         desk = Desk(database, stores, settler)
         policies = Policies(desk, AeDirectory(database).same_uid_of)
         rules = read_rules(Path(settings.audit.rules) if settings.audit.rules else None)
+        sealer = await asyncio.to_thread(open_sealer, settings)
+        signing_in = Provider(database, sealer, settings.sso)
+        outbox = open_outbox(settings.sms, database, sealer)
+        citizens = Citizens(database, sealer, outbox, settings.citizens)
+        dispatcher = Dispatcher(database)
+        dispatcher.subscribe("sso", [ENDED], signing_in.session_ended)
         parts: list[Awaitable[None]] = [
             settler.run(),
-            Dispatcher(database).run(),
-            Jobs(database, {}).run(),
+            dispatcher.run(),
+            Jobs(
+                database, {LOGOUT_JOB: signing_in.tell_logout, SEND_JOB: outbox.send}, slots=4
+            ).run(),
+            keep_rotating(database, sealer, settings.sso.key_days),
             keep_taking_in(database),
             keep_sealing(database),
             keep_retiring(settings),
@@ -62,12 +79,21 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
             _repeat(
                 "compare", COMPARE_EVERY_S, lambda: compare_pending(database, stores, policies)
             ),
+            _repeat("forget", FORGET_EVERY_S, lambda: _forget(database, citizens)),
             _repeat("decide", DECIDE_EVERY_S, desk.finish),
             keep_sweeping(settings, database, stores),
         ]
         await stack.enter_async_context(beating(settings, "worker"))
         report({"address": ""})
         await _until(stop, parts)
+
+
+async def _forget(database: Database, citizens: Citizens) -> None:
+    """Delete what was kept for a while only: codes, tokens and sessions that are long over."""
+    await citizens.forget_old()
+    async with database.session(Scope.system("forget"), write=True) as session:
+        await forget_old_tokens(session)
+        await forget_old_sessions(session)
 
 
 async def _until(stop: asyncio.Event, parts: list[Awaitable[None]]) -> None:

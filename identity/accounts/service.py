@@ -115,8 +115,9 @@ async def find_account(session: AsyncSession, scope: Scope, login: str) -> Accou
 async def list_accounts(
     session: AsyncSession, scope: Scope, *, text: str = "", after: str = "", limit: int = 50
 ) -> list[Account]:
-    """Accounts within `scope` by login name, after `after`; `text` is part of a name."""
-    wanted = select(*_COLUMNS).where(account.c.login > after).order_by(account.c.login).limit(limit)
+    """Accounts of staff within `scope` by login name, after `after`; `text` is part of a name."""
+    wanted = select(*_COLUMNS).where(account.c.login > after, account.c.kind == "staff")
+    wanted = wanted.order_by(account.c.login).limit(limit)
     if scope.owners is not None:
         wanted = wanted.where(account.c.organisation_id.in_(scope.owners))
     if text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from identity.console import access, accounts, clients, organisations
+from identity.console import access, accounts, applications, clients, organisations
 from identity.console.domain import FindStudies
 from identity.console.forms import TEMPLATES
 from kernel.web.pages import add_templates
@@ -17,3 +17,4 @@ def setup(app: web.Application, find_studies: FindStudies) -> None:
     accounts.setup(app)
     access.setup(app, find_studies)
     clients.setup(app)
+    applications.setup(app)

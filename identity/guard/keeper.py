@@ -20,6 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from identity.access.domain import Access
 from identity.accounts.tables import account
+from identity.authorisations.domain import AccessToken
+from identity.authorisations.service import ACCESS, as_access_token
 from identity.break_glass.service import open_now
 from identity.capabilities.service import Keys, load_keys, load_revoked
 from identity.changes.service import versions
@@ -55,6 +57,9 @@ _SESSION = Statement(
         account.c.display_name,
         account.c.networks,
         account.c.organisation_id,
+        account.c.kind,
+        session_table.c.amr,
+        session_table.c.created_at,
     )
     .join(account, account.c.id == session_table.c.account_id)
     .where(session_table.c.token_hash == bindparam("token_hash"))
@@ -88,6 +93,9 @@ class KnownSession:
     display_name: str
     networks: str
     organisation_id: int | None
+    kind: str
+    amr: str
+    created_at: float
 
 
 class Keeper:
@@ -102,6 +110,7 @@ class Keeper:
         self._forgotten_at = time.time()
         self._forgettings = 0
         self._sessions: dict[str, KnownSession] = {}
+        self._tokens: dict[str, AccessToken] = {}
         self._seen: dict[int, float] = {}
         self._looking = asyncio.Lock()
         self._bell: Bell | None = None
@@ -171,6 +180,21 @@ class Keeper:
                 self._sessions[token_hash] = known
         return known
 
+    async def access_token(self, token_hash: str) -> AccessToken | None:
+        """What an application's token stands for; one read of the database for each new one."""
+        known = self._tokens.get(token_hash)
+        if known is None:
+            before = self._forgettings
+            rows = await self._database.fetch(ACCESS, {"token_hash": token_hash})
+            if not rows:
+                return None
+            known = as_access_token(rows[0])
+            if before == self._forgettings:  # else it may have ended while it was read
+                if len(self._tokens) >= MOST_SESSIONS:
+                    self._tokens.clear()
+                self._tokens[token_hash] = known
+        return known
+
     def forget(self, token_hash: str) -> None:
         """Read a session anew when it comes again."""
         self._forgettings += 1
@@ -222,6 +246,7 @@ class Keeper:
         self._forgettings += 1
         since = self._forgotten_at - CLOCK_MARGIN_S
         self._forgotten_at = time.time()
+        self._tokens.clear()  # ended with a session, an application or by themselves: all are new
         for (token_hash,) in await self._database.fetch(ENDED_SINCE, {"since": since}):
             self._sessions.pop(token_hash, None)
         if self._snapshot is not None:

@@ -11,22 +11,29 @@ from dataclasses import replace
 from aiohttp import web
 
 from identity.accounts.domain import is_within
+from identity.applications.domain import permissions_of
+from identity.authorisations import domain as authorisations
+from identity.authorisations.domain import AccessToken
 from identity.capabilities import domain as capabilities
 from identity.clients import domain as clients
-from identity.grants.domain import Subject
+from identity.grants.domain import Rights, Subject
 from identity.guard.keeper import Keeper, KnownSession, Snapshot
 from identity.privacy.domain import ANONYMOUS_PURPOSES, UNMASKED, permission_for
 from identity.sessions.domain import is_over
 from identity.tokens.domain import fingerprint
 from kernel.errors import AppError, Denied, NotFound
-from kernel.scope import EMERGENCY, SENSITIVE_KINDS, Actor, Scope, Sight
+from kernel.scope import EMERGENCY, SENSITIVE_KINDS, Actor, ActorKind, Scope, Sight
 from kernel.settings import AccessSettings
 from kernel.web.guard import ACTOR
 from kernel.web.pages import PERSON, Person
 
 COOKIE = "yunying_session"
+# Residents have a cookie of their own, which no page of the staff reads.
+CITIZEN_COOKIE = "yunying_citizen"
+CITIZEN_PATH = "/my"
 CSRF_HEADER = "X-CSRF-Token"
 SELF = "identity.self"
+CITIZEN = "citizen.self"
 MENU = "identity/menu.html"
 
 _NOWHERE: frozenset[int] = frozenset()
@@ -39,10 +46,15 @@ class IdentityGuard:
     """The guard of kernel.web that knows accounts. `clock` gives seconds since 1970."""
 
     def __init__(
-        self, keeper: Keeper, policy: AccessSettings, clock: Callable[[], float] = time.time
+        self,
+        keeper: Keeper,
+        policy: AccessSettings,
+        clock: Callable[[], float] = time.time,
+        citizen_idle_s: float = 7 * 86400.0,
     ) -> None:
         self._keeper = keeper
         self._policy = policy
+        self._citizen_idle_s = citizen_idle_s
         self._clock = clock
 
     async def authorise(self, request: web.Request, permission: str) -> Scope:
@@ -59,20 +71,29 @@ class IdentityGuard:
             token = token.strip()
             if token.startswith(capabilities.PREFIX):
                 return self._capability(request, snapshot, token, permission)
+            if token.startswith(authorisations.ACCESS_PREFIX):
+                return await self._application(request, snapshot, token, permission)
             return await self._client(request, snapshot, token, permission)
+        if permission == CITIZEN:
+            return await self._citizen(request)
         return await self._session(request, snapshot, permission)
 
-    async def known_session(self, request: web.Request) -> tuple[KnownSession, str] | None:
-        """The live session of the request's cookie in whatever stage, with its token."""
-        token = request.cookies.get(COOKIE, "")
+    async def known_session(
+        self, request: web.Request, kind: str = "staff"
+    ) -> tuple[KnownSession, str] | None:
+        """The live session of the request's cookie in whatever stage, with its token.
+
+        Staff and residents (`citizen`) have a cookie each; one in the other's place is nobody's.
+        """
+        token = request.cookies.get(CITIZEN_COOKIE if kind == "citizen" else COOKIE, "")
         if not token:
             return None
         token_hash = fingerprint(token)
         known = await self._keeper.session(token_hash)
-        if known is None:
+        if known is None or known.kind != kind:
             return None
         now = self._clock()
-        idle_s = self._policy.session_idle_s
+        idle_s = self._citizen_idle_s if kind == "citizen" else self._policy.session_idle_s
         if is_over(known.expires_at, known.seen_at, now, idle_s):
             self._keeper.forget(token_hash)  # another process may have seen it since
             known = await self._keeper.session(token_hash)
@@ -96,6 +117,10 @@ class IdentityGuard:
             for one in rights.held(subject, self._clock())
         )
         return replace(scope, owners=None) if at_top else scope
+
+    async def rights(self) -> Rights:
+        """Everything that is granted, as known now; raises Unavailable `access.stale`."""
+        return (await self._keeper.current()).access.rights
 
     async def look(self) -> None:
         """Look for changes of rights now, after this process has made one."""
@@ -141,6 +166,47 @@ class IdentityGuard:
 
         return Person(known.display_name, csrf_of(token), MENU, scope_for)
 
+    async def access_token(self, request: web.Request) -> AccessToken | None:
+        """What the bearer token of the request stands for, when an application holds it; or None.
+
+        Raises Unavailable `access.stale`.
+        """
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        token = token.strip()
+        if kind.lower() != "bearer" or not token.startswith(authorisations.ACCESS_PREFIX):
+            return None
+        await self._keeper.current()
+        found = await self._keeper.access_token(fingerprint(token))
+        return None if found is None or self._clock() >= found.expires_at else found
+
+    async def _application(
+        self, request: web.Request, snapshot: Snapshot, token: str, permission: str
+    ) -> Scope:
+        """An application in the name of a person: what both may."""
+        found = await self.access_token(request)
+        if found is None:
+            raise _unknown()
+        actor = request[ACTOR] = Actor(_actor_kind(found.kind), str(found.account_id))
+        self._check_address(request, self._policy.networks, found.networks.split(","))
+        allowed = permissions_of(found.scopes)
+        if permission not in allowed or found.kind == "citizen":
+            raise _denied()
+        subject = Subject("account", found.account_id)
+        study = request.match_info.get("study", "")
+        place = found.organisation_id
+        return self._scope(snapshot, actor, subject, permission, place, allowed, study)
+
+    async def _citizen(self, request: web.Request) -> Scope:
+        """A resident, who has nothing here yet but the own sign-in."""
+        found = await self.known_session(request, "citizen")
+        if found is None:
+            raise Denied("access.citizen", "Please sign in with your phone number.")
+        known, token = found
+        actor = request[ACTOR] = Actor("citizen", str(known.account_id))
+        if request.method not in _SAFE_METHODS:
+            check_own_site(request, token)
+        return Scope(frozenset(), actor, CITIZEN)
+
     async def _client(
         self, request: web.Request, snapshot: Snapshot, token: str, permission: str
     ) -> Scope:
@@ -155,7 +221,7 @@ class IdentityGuard:
             raise _unknown()
         actor = request[ACTOR] = Actor("client", str(found.id))
         self._check_address(request, found.networks.split(","))
-        if found.permissions and permission not in found.permissions:
+        if permission == CITIZEN or (found.permissions and permission not in found.permissions):
             raise _denied()
         return self._scope(
             snapshot, actor, found.subject, permission, found.organisation_id, found.permissions
@@ -202,6 +268,10 @@ class IdentityGuard:
     def _check_address(self, request: web.Request, *networks: tuple[str, ...] | list[str]) -> None:
         if not all(is_within(request.remote or "", some) for some in networks):
             raise Denied("access.network", "This is not allowed from this network.")
+
+
+def _actor_kind(account_kind: str) -> ActorKind:
+    return "citizen" if account_kind == "citizen" else "session"
 
 
 def _sight(seen: Callable[[str], frozenset[int]]) -> Sight:

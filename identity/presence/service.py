@@ -47,7 +47,7 @@ async def list_live(
 
 def _live(wanted: Select[Any], scope: Scope) -> Select[Any]:
     found = wanted.join(account, account.c.id == table.c.account_id).where(
-        table.c.ended_at.is_(None), table.c.expires_at > time.time()
+        table.c.ended_at.is_(None), table.c.expires_at > time.time(), account.c.kind == "staff"
     )
     if scope.owners is not None:
         own = int(scope.actor.id) if scope.actor.kind == "session" else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import bindparam, delete, insert, select, update
@@ -17,11 +17,13 @@ from kernel.audit.domain import AuditRecord
 from kernel.audit.service import append
 from kernel.db.statement import Statement
 from kernel.errors import NotFound
-from kernel.scope import Actor
-from kernel.settings import AccessSettings
+from kernel.events.service import emit
+from kernel.scope import Actor, ActorKind
 
 KEPT_DAYS = 180
+EVERYBODY = 1  # the owner of what belongs to no institution
 SIGN_OUT = "identity.sign_out"
+ENDED = "identity.session_ended.v1"
 NEXT_STEP = "code given"  # the session goes on in another one: nobody signed out
 _SHOWN = [table.c[name] for name in Session.__dataclass_fields__]
 
@@ -43,19 +45,21 @@ async def begin_session(
     session: AsyncSession,
     account_id: int,
     stage: Stage,
-    policy: AccessSettings,
+    session_s: float,
     *,
     peer: str,
     agent: str,
+    amr: str = "pwd",
 ) -> tuple[str, Session]:
-    """A new session: its token, which is not kept, and its row."""
+    """A new session of at most `session_s`: its token, which is not kept, and its row."""
     token = new_secret()
     now = datetime.now(UTC)
-    lasts_s = policy.session_s if stage == "full" else min(HALF_DONE_S, policy.session_s)
+    lasts_s = session_s if stage == "full" else min(HALF_DONE_S, session_s)
     row = {
         "account_id": account_id,
         "token_hash": fingerprint(token),
         "stage": stage,
+        "amr": amr,
         "created_at": now,
         "seen_at": now,
         "expires_at": now + timedelta(seconds=lasts_s),
@@ -77,7 +81,14 @@ async def live_sessions(session: AsyncSession, account_id: int) -> list[Session]
     return [Session(**row._mapping) for row in await session.execute(wanted)]
 
 
-async def end_session(session: AsyncSession, account_id: int, session_id: int, why: str) -> None:
+async def end_session(
+    session: AsyncSession,
+    account_id: int,
+    session_id: int,
+    why: str,
+    *,
+    kind: ActorKind = "session",
+) -> None:
     """End one session of an account; raises NotFound `session.not_found`."""
     ended = (
         update(table)
@@ -90,7 +101,9 @@ async def end_session(session: AsyncSession, account_id: int, session_id: int, w
         raise NotFound("session.not_found", "There is no such session.")
     if why != NEXT_STEP:
         detail = {"why": why, "session": session_id}
-        await append(session, AuditRecord(_person(account_id), SIGN_OUT, "ok", detail=detail))
+        actor = Actor(kind, str(account_id))
+        await append(session, AuditRecord(actor, SIGN_OUT, "ok", detail=detail))
+        await _tell(session, [session_id])
     await touch(session, "revocation")
 
 
@@ -106,12 +119,14 @@ async def end_sessions(
     )
     if but is not None:
         ended = ended.where(table.c.id != but)
-    count = len((await session.scalars(ended)).all())
-    if count:
-        detail = {"why": why, "sessions": count}
-        await append(session, AuditRecord(_person(account_id), SIGN_OUT, "ok", detail=detail))
+    numbers = list((await session.scalars(ended)).all())
+    if numbers:
+        detail = {"why": why, "sessions": len(numbers)}
+        actor = Actor("session", str(account_id))
+        await append(session, AuditRecord(actor, SIGN_OUT, "ok", detail=detail))
+        await _tell(session, numbers)
         await touch(session, "revocation")
-    return count
+    return len(numbers)
 
 
 async def note_seen(session: AsyncSession, seen: Mapping[int, float]) -> None:
@@ -128,5 +143,6 @@ async def forget_old_sessions(session: AsyncSession) -> None:
     await session.execute(delete(table).where(table.c.expires_at < limit))
 
 
-def _person(account_id: int) -> Actor:
-    return Actor("session", str(account_id))
+async def _tell(session: AsyncSession, session_ids: Sequence[int]) -> None:
+    """Let applications know in which these sessions were used."""
+    await emit(session, ENDED, {"session_ids": list(session_ids)}, owner_id=EVERYBODY)

@@ -5,7 +5,8 @@ from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text
 from kernel.db.base import BigKey, UtcTime, metadata
 
 # Only the hash of the token is kept. `stage` says how far signing in has come: a code is awaited, a
-# password must be changed, or all is done.
+# password must be changed, or all is done. `amr` says by what, in the words of
+# RFC 8176.
 session = Table(
     "session",
     metadata,
@@ -13,6 +14,7 @@ session = Table(
     Column("account_id", BigKey, ForeignKey("account.id"), nullable=False),
     Column("token_hash", Text, nullable=False, unique=True),
     Column("stage", Text, nullable=False),
+    Column("amr", Text, nullable=False, server_default="pwd"),
     Column("created_at", UtcTime, nullable=False),
     Column("seen_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=False),

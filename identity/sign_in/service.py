@@ -89,16 +89,16 @@ class SignIn:
             async with self.database.session(_SCOPE, write=True) as session:
                 await totp.check_code(session, found.account.id, code, self.clock)
                 await end_session(session, found.account.id, session_id, NEXT_STEP)
-                return await self._through(session, found.account.id, visitor)
+                return await self._through(session, found.account.id, visitor, "pwd otp")
         except AppError as error:
             if error.code != "totp.wrong":
                 raise
         raise await self._refused(found, "sign_in.code", visitor)
 
     async def change_password(
-        self, account_id: int, old: str, new: str, visitor: Visitor
+        self, account_id: int, old: str, new: str, visitor: Visitor, amr: str = "pwd"
     ) -> SignedIn:
-        """Change one's own password; every session ends and a new one begins.
+        """Change one's own password; every session ends and a new one begins, `amr` as before.
 
         Raises Invalid `password.*`, Denied `sign_in.locked` after too many wrong ones.
         """
@@ -116,7 +116,7 @@ class SignIn:
                 session, found.account.id, current_hash, hashed, self.policy, self._now()
             )
             await end_sessions(session, found.account.id, "password changed")
-            return await self._through(session, found.account.id, visitor)
+            return await self._through(session, found.account.id, visitor, amr)
 
     async def check_password(self, account_id: int, password: str, visitor: Visitor) -> None:
         """Ask for the password again before something weighty; raises Denied `sign_in.wrong`."""
@@ -126,7 +126,9 @@ class SignIn:
         async with self.database.session(_SCOPE, write=True) as session:
             await _update(session, account_id, attempts=0)
 
-    async def _through(self, session: AsyncSession, account_id: int, visitor: Visitor) -> SignedIn:
+    async def _through(
+        self, session: AsyncSession, account_id: int, visitor: Visitor, amr: str = "pwd"
+    ) -> SignedIn:
         """All factors were right: the session is full, or only for changing the password."""
         secret = account_secret.c
         row = (
@@ -136,13 +138,24 @@ class SignIn:
         ).one()
         due = row.must_change or password_expired(row.changed_at, self._now(), self.policy)
         await _update(session, account_id, attempts=0)
-        return await self._begin(session, account_id, "password" if due else "full", visitor)
+        return await self._begin(session, account_id, "password" if due else "full", visitor, amr)
 
     async def _begin(
-        self, session: AsyncSession, account_id: int, stage: Stage, visitor: Visitor
+        self,
+        session: AsyncSession,
+        account_id: int,
+        stage: Stage,
+        visitor: Visitor,
+        amr: str = "pwd",
     ) -> SignedIn:
         token, begun = await begin_session(
-            session, account_id, stage, self.policy, peer=visitor.peer, agent=visitor.agent
+            session,
+            account_id,
+            stage,
+            self.policy.session_s,
+            peer=visitor.peer,
+            agent=visitor.agent,
+            amr=amr,
         )
         detail = {"stage": stage, "session": begun.id}
         await append(session, _record(account_id, "ok", visitor.peer, detail))

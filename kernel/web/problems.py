@@ -31,6 +31,7 @@ STATUS_OF_KIND: Mapping[type[AppError], int] = {
 }
 STATUS_OF_CODE: Mapping[str, int] = {
     "access.unknown": 401,  # 15.5.2: who asks is not known
+    "access.citizen": 401,
     "media.not_acceptable": 406,  # 15.5.7
     "media.unsupported": 415,  # 15.5.16
     "web.method": 405,  # 15.5.6

@@ -82,6 +82,7 @@ _BAD = frozenset({400})
 _NO_STEP = frozenset({409})
 _DONE = frozenset({303})
 _NONE = frozenset({404})
+_NO_CLIENT = frozenset({400, 401})
 
 ROUTES: Mapping[str, Row] = {
     # Everybody
@@ -92,6 +93,52 @@ ROUTES: Mapping[str, Row] = {
     "GET /login/code": Row("public", ok=frozenset({200, 303})),
     "POST /login/code": Row("public", ok=frozenset({303, 401, 403}), form={"code": "1"}),
     "POST /logout": Row("public", ok=frozenset({303, 401, 403}), form={}),
+    # Signing in elsewhere, which this installation does not
+    "GET /login/elsewhere": Row("public", ok=_NONE),
+    "GET /login/callback": Row("public", ok=_NONE),
+    "GET /login/out": Row("public", ok=_NONE),
+    "POST /login/ended": Row("public", ok=_NONE, form={}),
+    # Single sign-on: nothing without an application and its person
+    "GET /.well-known/openid-configuration": Row("public"),
+    "GET /sso/jwks": Row("public"),
+    "GET /sso/authorize": Row("public", ok=frozenset({400})),
+    "POST /sso/consent": Row("public", ok=frozenset({303, 403}), form={}),
+    "GET /sso/logout": Row("public"),
+    "POST /sso/logout": Row("public", form={}),
+    "POST /sso/token": Row("public", ok=_NO_CLIENT, form={"grant_type": "x"}),
+    "POST /sso/revoke": Row("public", ok=_NO_CLIENT, form={"token": "x"}),
+    "POST /sso/introspect": Row("public", ok=_NO_CLIENT, form={"token": "x"}),
+    "GET /sso/userinfo": Row("public", ok=frozenset({401})),
+    "POST /sso/userinfo": Row("public", ok=frozenset({401}), form={}),
+    # Residents
+    "GET /my/login": Row("public"),
+    "POST /my/login": Row("public", ok=_REFUSED, form={"number": "13800000000"}),
+    "POST /my/login/code": Row("public", ok=_REFUSED, form={"code": "000000"}),
+    "GET /my/authorize": Row("public", ok=frozenset({400})),
+    "POST /my/consent": Row("public", ok=frozenset({303}), form={}),
+    "GET /my/leave": Row("public"),
+    "POST /my/leave": Row("public", form={}),
+    "GET /my": Row("self"),
+    "POST /my/logout": Row("self", form={}),
+    "POST /my/sessions/{session}/end": Row("self", form={}, fill={"session": "1"}),
+    "POST /sms/reports/{provider}/{token}": Row(
+        "public", ok=_NONE, form={}, fill={"provider": "aliyun", "token": "x"}
+    ),
+    # Applications: changed only by who administers everything, which nobody here does
+    "GET /applications": Row("system"),
+    "GET /applications/new": Row("system"),
+    "POST /applications/new": Row("system", ok=frozenset({400}), form={}),
+    "GET /applications/{application}": Row("system", ok=_NONE, fill={"application": "9"}),
+    "POST /applications/{application}": Row("system", ok=_NONE, form={}, fill={"application": "9"}),
+    "POST /applications/{application}/secret": Row(
+        "system", ok=_NONE, form={}, fill={"application": "9"}
+    ),
+    "POST /applications/{application}/state": Row(
+        "system", ok=_REFUSED, form={}, fill={"application": "9"}
+    ),
+    "POST /applications/keys/rotate": Row("system", ok=_REFUSED, form={}),
+    "GET /messages": Row("system"),
+    "POST /messages": Row("system", form={}),
     # One's own account
     "GET /account": Row("self"),
     "GET /account/password": Row("self"),

@@ -98,6 +98,8 @@ def refusal(actor: Actor, permission: str) -> int | None:
         return None
     if actor.kind == "anonymous":
         return 401
+    if permission == "citizen.self":  # residents have a cookie of their own
+        return 401 if actor.kind == "session" else 403
     if permission == "identity.self":
         return None if actor.kind == "session" else 403
     return None if actor.owners(permission) else 403

@@ -28,9 +28,12 @@ FACES = {
         "gateway.server",
         "gateway.upper_layer.sop_classes",
         "identity.accounts.passwords",
+        "identity.citizens.routes",
         "identity.console.routes",
         "identity.guard.keeper",
+        "identity.pages.elsewhere",
         "identity.pages.routes",
+        "identity.provider.routes",
     }
 }
 # What pure data handling may import from kernel.

@@ -13,7 +13,35 @@ from kernel.web.guard import PERMISSIONS, PUBLIC, permission_of
 from server.web_process import build
 
 # Open to everybody: nothing about a patient can be learnt there.
-OPEN_ROUTES = {"/healthz", "/static/{path}", "/login", "/login/code", "/logout"}
+OPEN_ROUTES = {
+    "/healthz",
+    "/static/{path}",
+    "/login",
+    "/login/code",
+    "/logout",
+    # Signing in elsewhere
+    "/login/elsewhere",
+    "/login/callback",
+    "/login/out",
+    "/login/ended",
+    # Single sign-on: programs show who they are, people their cookie
+    "/.well-known/openid-configuration",
+    "/sso/authorize",
+    "/sso/consent",
+    "/sso/introspect",
+    "/sso/jwks",
+    "/sso/logout",
+    "/sso/revoke",
+    "/sso/token",
+    "/sso/userinfo",
+    # Residents
+    "/my/authorize",
+    "/my/consent",
+    "/my/leave",
+    "/my/login",
+    "/my/login/code",
+    "/sms/reports/{provider}/{token}",
+}
 
 
 @pytest.fixture

@@ -33,12 +33,42 @@ SILENT = {
     ("GET", "/static/{path}"),
     ("GET", "/login"),
     ("GET", "/login/code"),
+    ("GET", "/login/elsewhere"),
+    ("GET", "/login/out"),
+    ("GET", "/.well-known/openid-configuration"),
+    ("GET", "/sso/jwks"),
+    ("GET", "/my/login"),
+    # Tells an application of a person what that person allowed it, or of its own tokens.
+    ("GET", "/sso/userinfo"),
+    ("POST", "/sso/userinfo"),
+    # A carrier says what became of a message.
+    ("POST", "/sms/reports/{provider}/{token}"),
 }
 # Routes for everybody whose service writes the line itself; each has its test below.
-BY_SERVICE = {("POST", "/login"), ("POST", "/login/code"), ("POST", "/logout")}
+BY_SERVICE = {
+    ("POST", "/login"),
+    ("POST", "/login/code"),
+    ("POST", "/logout"),
+    # tests/identity/test_provider.py, test_upstream.py and test_citizens.py
+    ("GET", "/login/callback"),
+    ("POST", "/login/ended"),
+    ("GET", "/sso/authorize"),
+    ("POST", "/sso/consent"),
+    ("GET", "/sso/logout"),
+    ("POST", "/sso/logout"),
+    ("POST", "/sso/token"),
+    ("POST", "/sso/revoke"),
+    ("POST", "/sso/introspect"),
+    ("GET", "/my/authorize"),
+    ("POST", "/my/consent"),
+    ("GET", "/my/leave"),
+    ("POST", "/my/leave"),
+    ("POST", "/my/login"),
+    ("POST", "/my/login/code"),
+}
 PLACES = {
     **dict.fromkeys(("session", "frames", "number", "organisation", "account", "client"), "1"),
-    **dict.fromkeys(("grant", "review", "job"), "999999"),
+    **dict.fromkeys(("grant", "review", "job", "application"), "999999"),
     "stack": "0",
     "path": "7fe00010",
 }

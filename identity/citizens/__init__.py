@@ -1,0 +1,1 @@
+"""Residents, who sign in with a phone number and a code by SMS."""

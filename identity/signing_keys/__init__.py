@@ -1,0 +1,1 @@
+"""The keys that sign what we say about people to applications, published and followed in time."""

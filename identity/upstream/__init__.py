@@ -1,0 +1,1 @@
+"""Signing in elsewhere: people of this server are signed in by another OpenID provider."""

@@ -1,0 +1,1 @@
+"""Short messages to phones: kept in an outbox, carried by a provider, followed until delivered."""
