@@ -38,7 +38,7 @@ from identity.upstream.tables import upstream_identity, upstream_session
 from kernel.audit.domain import AuditRecord
 from kernel.audit.service import append
 from kernel.db.database import Database
-from kernel.errors import Denied, NotFound, Unavailable
+from kernel.errors import Conflict, Denied, NotFound, Unavailable
 from kernel.scope import Actor, Scope
 from kernel.sealing.domain import Sealer
 from kernel.settings import SsoSettings
@@ -315,10 +315,15 @@ class Upstream:
 async def link(
     session: AsyncSession, scope: Scope, issuer: str, subject: str, account_id: int
 ) -> None:
-    """Say whom a person from elsewhere is here; raises NotFound `account.not_found`."""
+    """Say whom a person from elsewhere is here; raises NotFound `account.not_found`, Conflict."""
     found = await get_account(session, scope, account_id)
     if found.kind != "staff":
         raise NotFound("account.not_found", "There is no account {name}.", name=account_id)
+    known = select(upstream_identity.c.account_id).where(
+        upstream_identity.c.issuer == issuer, upstream_identity.c.subject == subject
+    )
+    if await session.scalar(known) is not None:
+        raise Conflict("upstream.linked", "Somebody here is {subject} already.", subject=subject)
     await session.execute(
         insert(upstream_identity).values(
             issuer=issuer,

@@ -89,6 +89,7 @@ KINDS: Mapping[str, Kind] = {
     "dimse.c-store": Kind(_TRANSFERRED, "C", inward=True),
     "gateway.ae.": Kind(_ALERT, "E", Code("110128", "Network Configuration")),
     "identity.account.": _ATTRIBUTES,
+    "identity.application.": _CONFIGURATION,
     "identity.break_glass.": Kind(_ALERT, "E", Code("110127", "Emergency Override Started")),
     "identity.client.": _ATTRIBUTES,
     "identity.organisation.": _CONFIGURATION,
@@ -96,6 +97,7 @@ KINDS: Mapping[str, Kind] = {
     "identity.second_factor": _ATTRIBUTES,
     "identity.sign_in": Kind(_USER, "E", Code("110122", "Login")),  # .12
     "identity.sign_out": Kind(_USER, "E", Code("110123", "Logout")),
+    "identity.sso.": Kind(_USER, "E", Code("110122", "Login")),
     "system.audit.": Kind(_AUDIT_LOG, "R"),  # .2
     "system.start": Kind(_APPLICATION, "E", Code("110120", "Application Start")),  # .1
     "system.stop": Kind(_APPLICATION, "E", Code("110121", "Application Stop")),

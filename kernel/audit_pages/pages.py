@@ -37,8 +37,14 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         marked("Stored"),
         ("archive.study.store", "archive.import", "dimse.c-store"),
     ),
-    "sign_in": (marked("Signing in"), ("identity.sign_in", "identity.sign_out")),
-    "rights": (marked("Rights"), ("identity.role.", "identity.account.", "identity.client.")),
+    "sign_in": (
+        marked("Signing in"),
+        ("identity.sign_in", "identity.sign_out", "identity.sso.", "identity.citizen_code"),
+    ),
+    "rights": (
+        marked("Rights"),
+        ("identity.role.", "identity.account.", "identity.client.", "identity.application."),
+    ),
     "emergency": (marked("Emergency"), ("identity.break_glass.",)),
 }
 

@@ -33,6 +33,7 @@ MORE_PAGES = (
     "/accounts/3",
     "/accounts/3/edit",
     "/clients/new",
+    "/applications/new",
     "/aes/new",
 )
 
