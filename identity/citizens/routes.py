@@ -40,7 +40,7 @@ def setup(app: web.Application, citizens: Citizens) -> None:
     app.router.add_post(LOGIN, give_number)
     app.router.add_post(CODE, give_code)
     app.router.add_post(f"{HOME}/logout", sign_out)
-    app.router.add_post(f"{HOME}/sessions/{{session:\\d+}}/end", end_other_session)
+    app.router.add_post(f"{HOME}/sessions/{{session:\\d{{1,18}}}}/end", end_other_session)
 
 
 @requires(CITIZEN)
@@ -166,7 +166,8 @@ def _next(wanted: str) -> str:
 
 def _check_form(request: web.Request, form: Mapping[str, Any]) -> None:
     cookie = request.cookies.get(FORM_COOKIE, "")
-    if not cookie or not hmac.compare_digest(text_of(form, "csrf"), csrf_of(cookie)):
+    shown = text_of(form, "csrf").encode()
+    if not cookie or not hmac.compare_digest(shown, csrf_of(cookie).encode()):
         raise Denied("access.form", "This page was too old. Please try again.")
 
 

@@ -134,6 +134,8 @@ class Citizens:
 
     async def shown_request(self, request_id: str) -> str:
         """The number that a code went to, as it may be shown; empty for none."""
+        if not request_id.isprintable():
+            return ""
         wanted = select(citizen_code.c.number_sealed).where(citizen_code.c.request_id == request_id)
         async with self.database.session(_SCOPE) as session:
             sealed = await session.scalar(wanted)
@@ -148,6 +150,8 @@ class Citizens:
     async def _attempt(self, request_id: str) -> tuple[Any, Denied | None]:
         """The code's row, its attempt counted before the code is looked at."""
         table = citizen_code
+        if not request_id.isprintable():
+            return None, _old()
         async with self.database.session(_SCOPE, write=True) as session:
             wanted = select(table).where(table.c.request_id == request_id).with_for_update()
             row = (await session.execute(wanted)).first()

@@ -48,10 +48,10 @@ def setup(app: web.Application) -> None:
     app.router.add_get("/applications/new", new_page)
     app.router.add_post("/applications/new", new_page)
     app.router.add_post("/applications/keys/rotate", keys_rotated)
-    app.router.add_get("/applications/{application:\\d+}", edit_page)
-    app.router.add_post("/applications/{application:\\d+}", edit_page)
-    app.router.add_post("/applications/{application:\\d+}/secret", secret_rotated)
-    app.router.add_post("/applications/{application:\\d+}/state", state_set)
+    app.router.add_get("/applications/{application:\\d{1,18}}", edit_page)
+    app.router.add_post("/applications/{application:\\d{1,18}}", edit_page)
+    app.router.add_post("/applications/{application:\\d{1,18}}/secret", secret_rotated)
+    app.router.add_post("/applications/{application:\\d{1,18}}/state", state_set)
 
 
 @requires(MANAGE)

@@ -60,7 +60,7 @@ def one_of_each(parameters: Parameters) -> dict[str, str]:
     for name in dict.fromkeys(parameters.keys()):
         values = parameters.getall(name)
         if len(values) > 1 or not isinstance(values[0], str):
-            raise OAuthError("invalid_request", "{name} is there more than once.", name=name)
+            raise OAuthError("invalid_request", "A parameter is there more than once.")
         if values[0]:
             found[name] = values[0]
     return found
@@ -98,13 +98,14 @@ def read_request(application: Application, target: str, parameters: Parameters) 
     scopes = frozenset(given.get("scope", "").split())
     if not scopes or not scopes <= application.scopes:
         raise OAuthError("invalid_scope", "The scope is not registered for this application.")
-    if len(given.get("state", "")) > _LONGEST_STATE or len(given.get("nonce", "")) > 500:
-        raise OAuthError("invalid_request", "state or nonce is too long.")
+    nonce = given.get("nonce", "")
+    if len(given.get("state", "")) > _LONGEST_STATE or len(nonce) > 500 or not nonce.isprintable():
+        raise OAuthError("invalid_request", "state or nonce cannot be kept.")
     return Wanted(
         target,
         scopes,
         given.get("state", ""),
-        given.get("nonce", ""),
+        nonce,
         challenge,
         _prompts(given.get("prompt", "")),
         _number(given, "max_age"),

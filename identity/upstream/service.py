@@ -120,7 +120,10 @@ class Upstream:
             begun = Begun(**json.loads(self.sealer.open(kept, "sign in elsewhere")))
         except (Unavailable, ValueError, TypeError) as error:
             raise _stale() from error
-        if not secrets.compare_digest(begun.state, state) or time.time() - begun.at > 600:
+        if (
+            not secrets.compare_digest(begun.state.encode(), state.encode())
+            or time.time() - begun.at > 600
+        ):
             raise _stale()
         return begun
 

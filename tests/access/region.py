@@ -6,6 +6,8 @@ any code of `identity`: it is the oracle that answers are compared with.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,6 +24,8 @@ from archive.settle.service import Settler
 from archive.store.service import open_stores
 from gateway.ae.service import add_ae
 from gateway.server import Server, serve_dicom
+from identity.applications.service import Facts, register
+from identity.authorisations.service import Asked, SignedInAs, give_code, take_code
 from identity.capabilities.domain import Caveat
 from identity.capabilities.service import add_key, issue
 from identity.clients.service import NewClient, create_client
@@ -30,6 +34,7 @@ from identity.grants.service import NewGrant, grant
 from identity.guard.keeper import Keeper
 from identity.organisations.service import load_tree
 from identity.roles.domain import built_in
+from identity.sessions.service import begin_session
 from kernel.db.database import Database
 from kernel.settings import DicomSettings, HttpSettings, Settings
 from server.web_process import build
@@ -52,6 +57,17 @@ ABOVE: Mapping[str, str | None] = {
     "hospital_b1": "county_b",
     "department": "hospital_a1",
     "local": None,
+}
+
+
+# What the scopes of an application's token open, as docs/sso.md says it.
+OPENED: Mapping[str, frozenset[str]] = {
+    "openid": frozenset(),
+    "studies.read": frozenset(
+        {READ, SEARCH, NAMED}
+        | {f"archive.sensitive.{kind}" for kind in ("vip", "mental_health", "hiv")}
+    ),
+    "studies.write": frozenset({"archive.study.store"}),
 }
 
 
@@ -89,7 +105,10 @@ STUDIES = (
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks. `roles` are (role, place); a capability has `studies` and permissions instead."""
+    """Who asks. `roles` are (role, place); a capability has `studies` and permissions instead.
+
+    `scopes` are what a person allowed an application that asks in the person's name.
+    """
 
     name: str
     kind: str
@@ -97,11 +116,14 @@ class Actor:
     home: str | None = None
     studies: frozenset[str] = frozenset()
     permissions: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
 
     def owners(self, permission: str) -> frozenset[str]:
         """The owners for whose data the actor has a permission."""
         if permission in self.permissions:
             return frozenset({"hospital_a1"})
+        if self.scopes and not any(permission in OPENED[scope] for scope in self.scopes):
+            return frozenset()
         return frozenset(
             one
             for one in ABOVE
@@ -137,6 +159,13 @@ ACTORS = (
         "capability",
         studies=frozenset({uid(1)}),
         permissions=frozenset({READ, NAMED}),
+    ),
+    Actor(
+        "app_a1",
+        "application",
+        (("platform_admin", "hospital_a1"),),
+        "hospital_a1",
+        scopes=frozenset(OPENED),
     ),
     Actor("anonymous", "anonymous"),
 )
@@ -229,8 +258,10 @@ async def _people(database: Database, ids: Mapping[str, int]) -> dict[str, str]:
     tokens = {}
     for actor in ACTORS:
         home = ids.get(actor.home or "")
-        if actor.kind == "session":
+        if actor.kind in ("session", "application"):
             subject = Subject("account", (await make_account(database, actor.name, home)).id)
+            if actor.kind == "application":
+                tokens[actor.name] = await _token(database, subject.id, actor.scopes)
         elif actor.kind == "client":
             async with database.session(SYSTEM, write=True) as session:
                 made, token = await create_client(
@@ -250,6 +281,21 @@ async def _people(database: Database, ids: Mapping[str, int]) -> dict[str, str]:
             await add_ae(session, title, "127.0.0.1", 104, owner_id=ids[place])
     tokens["capability"] = await _capability(database, issuer, ids["hospital_a1"])
     return tokens
+
+
+async def _token(database: Database, account_id: int, scopes: frozenset[str]) -> str:
+    """An access token of an application in the name of a person, as it gets one for a code."""
+    place, verifier = "https://viewer.example/callback", "v" * 43
+    facts = Facts("阅片", "Viewer", [place], scopes=scopes, first_party=True)
+    async with database.session(SYSTEM, write=True) as session:
+        client, _ = await register(session, SYSTEM, "viewer", facts)
+        _, begun = await begin_session(session, account_id, "full", 3600.0, peer="", agent="")
+        digest = hashlib.sha256(verifier.encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        asked = Asked(client, place, scopes, challenge, "", "https://yunying.example")
+        person = SignedInAs(begun.id, account_id, time.time(), ("pwd",), "sid")
+        code = await give_code(session, asked, person)
+    return (await take_code(database, client, code, place, verifier, 3600.0)).access
 
 
 async def _things(database: Database, ids: Mapping[str, int]) -> dict[str, dict[str, Thing]]:

@@ -141,7 +141,8 @@ async def test_a_code_counts_once_for_five_minutes_and_five_attempts(
     code = await code_of(citizens)
     wrong = f"{(int(code) + 1) % 1_000_000:06d}"
     assert await refusal(citizens.with_code(request, "12345", HERE)) == "citizen.code"
-    assert await refusal(citizens.with_code("nothing", code, HERE)) == "citizen.old"
+    for unknown in ("nothing", "\x00", ""):
+        assert await refusal(citizens.with_code(unknown, code, HERE)) == "citizen.old"
     assert await refusal(citizens.with_code(request, wrong, HERE)) == "citizen.wrong"
     await citizens.with_code(request, code, HERE)
     assert await refusal(citizens.with_code(request, code, HERE)) == "citizen.old"

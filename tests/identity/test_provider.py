@@ -278,6 +278,7 @@ async def test_a_used_refresh_token_ends_its_whole_family(
         ({"request": "x.y.z"}, "request_not_supported"),
         ({"request_uri": "https://x"}, "request_uri_not_supported"),
         ({"response_mode": "fragment"}, "invalid_request"),
+        ({"nonce": "a\x00b"}, "invalid_request"),
         ({"prompt": "none"}, "login_required"),
     ],
 )
@@ -302,6 +303,7 @@ async def test_nobody_is_led_to_an_address_that_is_not_registered(site: SsoSite,
             ("portal", f"{rp.base}/callback"),
             ("portal", rp.callback + "&more=1"),
             ("nobody", rp.callback),
+            ("por\x00tal", rp.callback),
         ):
             shown = await browser.page(begin(client_id, target).path)
             assert shown.status == 400 and "Location" not in shown.headers
