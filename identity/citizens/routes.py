@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from aiohttp import web
 
 from identity.citizens.service import Citizens
 from identity.guard.keeper import KnownSession
-from identity.guard.service import CITIZEN, CITIZEN_COOKIE, CITIZEN_PATH, csrf_of
+from identity.guard.service import CITIZEN, CITIZEN_COOKIE, CITIZEN_PATH, csrf_of, is_csrf_of
 from identity.pages.devices import device_name
 from identity.pages.routes import IDENTITY, onward, own_form, own_place, text_of, visitor_of
 from identity.sessions.service import end_session, live_sessions
@@ -166,8 +165,7 @@ def _next(wanted: str) -> str:
 
 def _check_form(request: web.Request, form: Mapping[str, Any]) -> None:
     cookie = request.cookies.get(FORM_COOKIE, "")
-    shown = text_of(form, "csrf").encode()
-    if not cookie or not hmac.compare_digest(shown, csrf_of(cookie).encode()):
+    if not cookie or not is_csrf_of(text_of(form, "csrf"), cookie):
         raise Denied("access.form", "This page was too old. Please try again.")
 
 

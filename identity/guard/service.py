@@ -284,6 +284,11 @@ def csrf_of(token: str) -> str:
     return hmac.digest(token.encode(), b"form", hashlib.sha256).hex()[:32]
 
 
+def is_csrf_of(shown: str, token: str) -> bool:
+    """Whether this is what a form of our page of the same session sends along."""
+    return hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), csrf_of(token).encode())
+
+
 def check_own_site(request: web.Request, token: str) -> None:
     """Raise Denied `access.csrf` for a request that another site's page may have made.
 
@@ -296,7 +301,7 @@ def check_own_site(request: web.Request, token: str) -> None:
     elif "Origin" in request.headers:
         good = True
     else:
-        good = hmac.compare_digest(request.headers.get(CSRF_HEADER, ""), csrf_of(token))
+        good = is_csrf_of(request.headers.get(CSRF_HEADER, ""), token)
     if not good:
         raise Denied("access.csrf", "The request did not come from a page of ours.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from markupsafe import Markup
 from identity.accounts import totp
 from identity.accounts.service import get_account
 from identity.guard.keeper import KnownSession
-from identity.guard.service import COOKIE, SELF, IdentityGuard, csrf_of
+from identity.guard.service import COOKIE, SELF, IdentityGuard, csrf_of, is_csrf_of
 from identity.pages.devices import device_name
 from identity.sessions.service import end_session, live_sessions
 from identity.sign_in.service import SignedIn, SignIn, Visitor
@@ -121,7 +120,7 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
     login, password = text_of(form, "login"), text_of(form, "password")
     cookie = request.cookies.get(FORM_COOKIE, "")
     try:
-        if not cookie or not hmac.compare_digest(text_of(form, "csrf"), csrf_of(cookie)):
+        if not cookie or not is_csrf_of(text_of(form, "csrf"), cookie):
             raise Denied("access.form", "This page was too old. Please try again.")
         begun = await request.app[IDENTITY].sign_in.with_password(
             login, password, visitor_of(request)
@@ -296,7 +295,7 @@ async def _at_stage(request: web.Request, *stages: str) -> tuple[KnownSession, s
 
 async def own_form(request: web.Request, token: str) -> Mapping[str, Any]:
     form = await request.post()
-    if not hmac.compare_digest(text_of(form, "csrf"), csrf_of(token)):
+    if not is_csrf_of(text_of(form, "csrf"), token):
         raise Denied("access.csrf", "The request did not come from a page of ours.")
     return form
 

@@ -23,8 +23,9 @@ LOGOUT = "/sso/logout"
 CONSENT = "/sso/consent"
 
 PROMPTS = frozenset({"none", "login", "consent", "select_account"})
-# Set by ourselves after `prompt=login`: the sign-in must be younger than this moment (ms).
+# Set and sealed by ourselves after `prompt=login`: the sign-in must be younger than this (ms).
 SINCE = "signed_in_since"
+SINCE_COUNTS_S = 600.0
 _LONGEST_STATE = 2000
 _CLAIMS = (
     "sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "name",
@@ -80,8 +81,13 @@ def target_of(application: Application, parameters: Parameters) -> str:
     return str(wanted[0])
 
 
-def read_request(application: Application, target: str, parameters: Parameters) -> Wanted:
-    """What is asked; raises OAuthError, which the application is told at `target`."""
+def read_request(
+    application: Application, target: str, parameters: Parameters, since: float = 0.0
+) -> Wanted:
+    """What is asked; raises OAuthError, which the application is told at `target`.
+
+    `since` is the moment (s) from which on a sign-in counts as made for this request; 0: none.
+    """
     given = one_of_each(parameters)
     for name in ("request", "request_uri", "registration"):
         if name in given:
@@ -109,7 +115,7 @@ def read_request(application: Application, target: str, parameters: Parameters) 
         challenge,
         _prompts(given.get("prompt", "")),
         _number(given, "max_age"),
-        (_number(given, SINCE) or 0.0) / 1000,
+        since,
         given.get("login_hint", "")[:64],
     )
 

@@ -106,7 +106,8 @@ async def _authorize(
         raise web.HTTPSeeOther(f"{place}?{request.query_string}")
     wanted: Wanted | None = None
     try:
-        wanted = read_request(client, target, parameters)
+        since = request.app[PROVIDER].read_since(str(parameters.get(SINCE, "")), time.time())
+        wanted = read_request(client, target, parameters, since)
         return await _answer(request, client, wanted, parameters, led=led, decision=decision)
     except OAuthError as error:
         state = wanted.state if wanted else _state(parameters)
@@ -247,7 +248,7 @@ def _sign_in_place(
     # The hint fills the page of signing in; it need not stand in a second address.
     kept = [(name, value) for name, value in parameters.items() if name not in _ONCE]
     if again:
-        kept.append((SINCE, str(int(time.time() * 1000) + 1)))
+        kept.append((SINCE, request.app[PROVIDER].since(time.time())))
     place = CITIZEN_AUTHORIZE if _is_citizens(request) else AUTHORIZE
     following = quote(f"{place}?{urlencode(kept)}", safe="/")
     return f"{page}?{'again=1&' if again else ''}next={following}"

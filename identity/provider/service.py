@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from identity.authorisations.service import (
 from identity.grants.domain import Rights, Subject
 from identity.organisations.tables import organisation
 from identity.phones.service import number_of
+from identity.provider.domain import SINCE_COUNTS_S
 from identity.signing_keys.domain import LONGEST_TOKEN_S
 from identity.signing_keys.service import sign
 from kernel.db.database import Database
@@ -56,6 +58,21 @@ class Provider:
     def sid(self, session_id: int) -> str:
         """The name of a session for applications; the same for all of them, and no number."""
         return self.sealer.index(str(session_id), "session name")[:32]
+
+    def since(self, now: float) -> str:
+        """This moment for our own address, so that nobody else can say when it was."""
+        moment = str(int(now * 1000) + 1)
+        return f"{moment}.{self._since_seal(moment)}"
+
+    def read_since(self, shown: str, now: float) -> float:
+        """The moment that `since` named, in seconds; 0 for one that is old or not ours."""
+        moment, _, seal = shown.partition(".")
+        good = hmac.compare_digest(seal.encode(), self._since_seal(moment).encode())
+        at = int(moment) / 1000 if good else 0.0
+        return at if now - at < SINCE_COUNTS_S else 0.0
+
+    def _since_seal(self, moment: str) -> str:
+        return self.sealer.index(moment, "signed in since")[:32]
 
     async def claims(
         self, rights: Rights, account_id: int, scopes: frozenset[str]

@@ -171,7 +171,7 @@ async def test_signing_out_ends_the_session_and_not_only_the_cookie(site: Site) 
     async with site.client() as yang:
         await yang.sign_in("yang", PASSWORD)
         token = next(one.value for one in yang.session.cookie_jar if one.key == COOKIE)
-        forged = await yang.post("/logout", {"csrf": "x"})
+        forged = await yang.post("/logout", {"csrf": "错"})
         assert forged.code == "access.csrf"
         done = await yang.fill("/", to="/logout")
         assert done.headers["Location"] == "/login"

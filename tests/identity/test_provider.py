@@ -365,6 +365,8 @@ async def test_an_application_may_want_a_fresh_sign_in(
             assert place.startswith("/login?again=1&next=") and "login_hint" not in place
             shown = await browser.page(place)
             assert 'value="yang"' in shown.text
+            made_up = await browser.page(f"{begun.path}&signed_in_since=1")
+            assert made_up.headers["Location"].startswith("/login?again=1")
             following = led_to(place)["next"]
             not_yet = await browser.page(following)
             assert not_yet.headers["Location"].startswith("/login?again=1")
