@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from identity.citizens.service import Citizens
 from identity.provider.service import LOGOUT_JOB, Provider
 from identity.sessions.service import ENDED, forget_old_sessions
 from identity.signing_keys.service import keep_rotating
+from identity.workbooks import service as workbooks
 from kernel.audit.intake import keep_taking_in
 from kernel.audit.retention import keep_retiring
 from kernel.audit.seal import keep_sealing
@@ -32,7 +33,7 @@ from kernel.audit_rules.service import keep_looking
 from kernel.db.database import Database
 from kernel.errors import AppError
 from kernel.events.dispatcher import Dispatcher
-from kernel.jobs.runner import Jobs
+from kernel.jobs.runner import JobHandler, Jobs
 from kernel.notify.service import SEND_JOB, open_outbox
 from kernel.scope import Scope
 from kernel.sealing.service import open_sealer
@@ -42,6 +43,9 @@ from server.beats import beating
 from server.gateway_process import Report
 
 RECOVER_EVERY_S, COMPARE_EVERY_S, DECIDE_EVERY_S, FORGET_EVERY_S = 10.0, 2.0, 5.0, 3600.0
+
+# What runs in the background when somebody asks for it, by kind.
+JOBS: Mapping[str, JobHandler] = {workbooks.KIND: workbooks.do_import}
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +70,9 @@ async def run(settings: Settings, stop: asyncio.Event, report: Report) -> None:
             settler.run(),
             dispatcher.run(),
             Jobs(
-                database, {LOGOUT_JOB: signing_in.tell_logout, SEND_JOB: outbox.send}, slots=4
+                database,
+                {**JOBS, LOGOUT_JOB: signing_in.tell_logout, SEND_JOB: outbox.send},
+                slots=4,
             ).run(),
             keep_rotating(database, sealer, settings.sso.key_days),
             keep_taking_in(database),

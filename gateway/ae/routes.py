@@ -19,11 +19,12 @@ from kernel.errors import AppError, Invalid, NotFound
 from kernel.i18n.catalog import marked
 from kernel.scope import Scope
 from kernel.web.guard import requires, scope_of
-from kernel.web.pages import add_templates, render, see_other, words_of
+from kernel.web.pages import add_templates, is_fragment, render, see_other, words_of
 
 MANAGE = "gateway.ae.manage"
 TEMPLATES = Path(__file__).parent / "templates"
 LOOK_BACK = timedelta(days=7)
+PAGE = 50
 POLICY_WORDS: Mapping[str, str] = {
     "first": marked("The first one is shown"),
     "last": marked("The last one is shown"),
@@ -66,6 +67,7 @@ def setup(app: web.Application, nodes: Nodes) -> None:
     app[NODES] = nodes
     add_templates(app, TEMPLATES)
     app.router.add_get("/aes", nodes_page)
+    app.router.add_post("/aes", nodes_page)
     app.router.add_get("/aes/new", new_page)
     app.router.add_post("/aes/new", new_page)
     app.router.add_get("/aes/edit", edit_page)
@@ -76,19 +78,31 @@ def setup(app: web.Application, nodes: Nodes) -> None:
 
 @requires(MANAGE)
 async def nodes_page(request: web.Request) -> web.Response:
-    """GET /aes: the nodes of the institutions that the person administers, and when they sent."""
-    scope, nodes = scope_of(request), request.app[NODES]
+    """GET /aes: the nodes of the institutions that the person administers, and when they sent.
+
+    POST searches them by title, address and institution, and continues the list.
+    """
+    scope, nodes, form = scope_of(request), request.app[NODES], await _form(request)
+    text, after = form.get("text", "")[:100], form.get("after", "")
+    names = {number: name for number, name, _ in await nodes.places(scope)}
+    owners = [number for number, name in names.items() if text and text.lower() in name.lower()]
     async with nodes.database.session(scope) as session:
-        found = [one for one in await list_aes(session) if scope.covers(one.owner_id)]
+        found = await list_aes(
+            session, scope, text=text, owners=owners, after=after, limit=PAGE + 1
+        )
     async with nodes.database.session(Scope.system("last seen")) as session:
         heard = await last_of_nodes(session, datetime.now(UTC) - LOOK_BACK)
     context = {
-        "nodes": found,
+        "nodes": found[:PAGE],
+        "after": found[PAGE - 1].title if len(found) > PAGE else "",
+        "first": not after,
+        "text": text,
         "heard": heard,
-        "names": {number: name for number, name, _ in await nodes.places(scope)},
+        "names": names,
         "state_words": STATE_WORDS,
     }
-    return render(request, "ae/nodes.html", context)
+    template = "ae/node_rows.html" if is_fragment(request) else "ae/nodes.html"
+    return render(request, template, context)
 
 
 @requires(MANAGE)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from typing import Protocol
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,6 +16,7 @@ from gateway.ae.tables import ae
 from kernel.db.database import Database
 from kernel.db.statement import Statement
 from kernel.errors import Conflict, NotFound
+from kernel.scope import Scope
 
 _COLUMNS = (
     ae.c.title,
@@ -26,6 +27,7 @@ _COLUMNS = (
     ae.c.state,
     ae.c.same_uid,
 )
+_EVERY = Scope.system("nodes")
 _BY_TITLE = Statement(select(*_COLUMNS).where(ae.c.title == bindparam("title")))
 
 
@@ -148,10 +150,26 @@ async def get_ae(session: AsyncSession, title: str) -> Ae:
     return found
 
 
-async def list_aes(session: AsyncSession) -> list[Ae]:
-    """Every node, by title."""
-    rows = await session.execute(select(*_COLUMNS).order_by(ae.c.title))
-    return [Ae(*row) for row in rows]
+async def list_aes(
+    session: AsyncSession,
+    scope: Scope = _EVERY,
+    *,
+    text: str = "",
+    owners: Collection[int] = (),
+    after: str = "",
+    limit: int | None = None,
+) -> list[Ae]:
+    """The nodes within `scope` by title, after `after`.
+
+    `text` is part of a title or an address; the nodes of `owners` match as well.
+    """
+    wanted = select(*_COLUMNS).where(ae.c.title > after).order_by(ae.c.title).limit(limit)
+    if scope.owners is not None:
+        wanted = wanted.where(ae.c.owner_id.in_(scope.owners))
+    if text:
+        words = [one.icontains(text, autoescape=True) for one in (ae.c.title, ae.c.host)]
+        wanted = wanted.where(or_(*words, ae.c.owner_id.in_(owners)))
+    return [Ae(*row) for row in await session.execute(wanted)]
 
 
 async def _row(session: AsyncSession, title: str) -> Ae | None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity.accounts.domain import check_networks
@@ -106,11 +106,35 @@ async def get_client(session: AsyncSession, scope: Scope, client_id: int) -> Api
     return found
 
 
-async def list_clients(session: AsyncSession, scope: Scope) -> list[ApiClient]:
-    """The clients within `scope` that were not revoked, by name."""
-    wanted = select(*_COLUMNS).where(api_client.c.revoked_at.is_(None)).order_by(api_client.c.name)
-    found = [_as_client(row._mapping) for row in await session.execute(wanted)]
-    return [one for one in found if _is_within(scope, one.organisation_id)]
+async def list_clients(
+    session: AsyncSession,
+    scope: Scope,
+    *,
+    text: str = "",
+    after: tuple[str, int] | None = None,
+    limit: int | None = None,
+) -> list[ApiClient]:
+    """The clients within `scope` that were not revoked, by name.
+
+    `after` is name and number of the last one of the page before, `text` part of a name.
+    """
+    key = (api_client.c.name, api_client.c.id)
+    wanted = select(*_COLUMNS).where(api_client.c.revoked_at.is_(None)).order_by(*key).limit(limit)
+    if scope.owners is not None:
+        wanted = wanted.where(api_client.c.organisation_id.in_(scope.owners))
+    if after is not None:
+        name, number = after
+        later = and_(api_client.c.name == name, api_client.c.id > number)
+        wanted = wanted.where(or_(api_client.c.name > name, later))
+    if text:
+        wanted = wanted.where(api_client.c.name.icontains(text, autoescape=True))
+    return [_as_client(row._mapping) for row in await session.execute(wanted)]
+
+
+async def client_names(session: AsyncSession, client_ids: Collection[int]) -> Mapping[int, str]:
+    """The names of some clients by number, revoked ones too."""
+    wanted = select(api_client.c.id, api_client.c.name).where(api_client.c.id.in_(client_ids))
+    return {row.id: row.name for row in await session.execute(wanted)}
 
 
 async def load_clients(session: AsyncSession) -> Mapping[str, ApiClient]:

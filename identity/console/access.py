@@ -1,4 +1,4 @@
-"""Pages about access: roles, who sees what and why, emergency access and its reviews."""
+"""Pages about access: who sees what and why, emergency access and its reviews."""
 
 from __future__ import annotations
 
@@ -21,19 +21,31 @@ from identity.break_glass.service import (
     review,
     waiting_reviews,
 )
-from identity.clients.service import list_clients
+from identity.clients.service import client_names
 from identity.console.domain import FindStudies, FoundStudy, places
-from identity.console.forms import account_of, database_of, form_of, number, writing, wrong
+from identity.console.forms import (
+    account_of,
+    administered,
+    attachment,
+    database_of,
+    form_of,
+    form_status,
+    number,
+    writing,
+    wrong,
+)
+from identity.entitlements.service import entitlements
+from identity.entitlements.sheet import as_csv, as_xlsx
 from identity.grants.service import load_catalogue, load_rights
 from identity.organisations.service import load_tree
 from kernel.errors import AppError, Invalid, NotFound
 from kernel.i18n.catalog import marked
 from kernel.scope import Scope
 from kernel.web.guard import PERMISSIONS, requires, scope_of
+from kernel.web.language import language_of
 from kernel.web.pages import render, see_other
 
 EXPLAIN = "identity.access.explain"
-GRANT = "identity.role.grant"
 # What one asks about; the other permissions are not about data of patients.
 ASKED = (
     "archive.study.search",
@@ -53,27 +65,13 @@ FIND_STUDIES: web.AppKey[FindStudies] = web.AppKey("identity.console.find_studie
 def setup(app: web.Application, find_studies: FindStudies) -> None:
     """Add the pages; `find_studies` gives the studies of a Study Instance UID, of every owner."""
     app[FIND_STUDIES] = find_studies
-    app.router.add_get("/roles", roles_page)
     app.router.add_get("/access", access_page)
     app.router.add_post("/access", access_page)
+    app.router.add_get("/access/review.{format:xlsx|csv}", review_file)
     app.router.add_get("/break-glass", break_glass_page)
     app.router.add_post("/break-glass", break_glass_page)
     app.router.add_get("/reviews", reviews_page)
     app.router.add_post("/reviews/{review:\\d+}", reviewed)
-
-
-@requires(GRANT)
-async def roles_page(request: web.Request) -> web.Response:
-    """GET /roles: what each role lets its holder do and pass on, and which exclude each other."""
-    async with database_of(request).session(scope_of(request)) as session:
-        catalogue = await load_catalogue(session)
-    context = {
-        "roles": list(catalogue.roles.values()),
-        "conflicts": catalogue.conflicts,
-        "catalogue": catalogue,
-        "permission_words": PERMISSIONS,
-    }
-    return render(request, "console/roles.html", context)
 
 
 @requires(EXPLAIN)
@@ -103,16 +101,28 @@ async def access_page(request: web.Request) -> web.Response:
                 ids = {one.subject.id for _, some in reasons for one in some}
                 context["answers"] = reasons
                 context["people"] = await names_of(session, ids)
-                clients = await list_clients(session, Scope.system("names"))
-                context["clients"] = {one.id: one.name for one in clients}
+                context["clients"] = await client_names(session, ids)
                 context["roles"] = rights.catalogue.roles
         except AppError as error:
             context |= wrong(request, error, {"access.study": "study", "study.not_found": "study"})
     context["tree"] = tree
     context["place_of"] = {one.path: one.name for one in tree.by_id.values()}
     context["until"] = lambda at: datetime.fromtimestamp(at, UTC)
-    status = 400 if context["errors"] or context["error"] else 200
+    status = form_status(context)
     return render(request, "console/access.html", context, status=status)
+
+
+@requires(EXPLAIN)
+async def review_file(request: web.Request) -> web.Response:
+    """GET /access/review.{format}: who has which rights where, as a workbook or CSV."""
+    scope, lang = await administered(request), language_of(request)
+    async with database_of(request).session(scope) as session:
+        tree, rows = await load_tree(session), await entitlements(session, scope)
+        catalogue = await load_catalogue(session)
+    form = request.match_info["format"]
+    content = (as_xlsx if form == "xlsx" else as_csv)(rows, tree, catalogue, lang)
+    name = f"access-review-{datetime.now(UTC).astimezone():%Y-%m-%d}.{form}"
+    return attachment(content, name)
 
 
 @requires(USE)
@@ -150,7 +160,7 @@ async def break_glass_page(request: web.Request) -> web.StreamResponse:
         "verdicts": VERDICTS,
         "now": datetime.now(UTC),
     }
-    status = 400 if said["errors"] or said["error"] else 200
+    status = form_status(said)
     return render(request, "console/break_glass.html", context, status=status)
 
 

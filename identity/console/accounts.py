@@ -27,6 +27,7 @@ from identity.console.forms import (
     database_of,
     day,
     form_of,
+    form_status,
     number,
     start_of,
     subject_of,
@@ -81,6 +82,7 @@ def setup(app: web.Application) -> None:
     app.router.add_post(one + "/grants", grant_given)
     app.router.add_post("/grants/{grant:\\d+}/withdraw", grant_withdrawn)
     app.router.add_get("/sessions", sessions_page)
+    app.router.add_post("/sessions", sessions_page)
     app.router.add_post("/sessions/{session:\\d+}/end", session_ended)
 
 
@@ -131,7 +133,7 @@ async def new_page(request: web.Request) -> web.StreamResponse:
     async with database_of(request).session(scope) as session:
         tree = await load_tree(session)
     context = said | {"form": form, "places": places(tree, scope), "account": None}
-    return render(request, "console/account_form.html", context, status=_status(said))
+    return render(request, "console/account_form.html", context, status=form_status(said))
 
 
 @requires(MANAGE)
@@ -159,7 +161,7 @@ async def edit_page(request: web.Request) -> web.StreamResponse:
         account = await get_account(session, scope, account_id)
         tree = await load_tree(session)
     context = said | {"form": form, "places": places(tree, scope), "account": account}
-    return render(request, "console/account_form.html", context, status=_status(said))
+    return render(request, "console/account_form.html", context, status=form_status(said))
 
 
 @requires(MANAGE)
@@ -230,18 +232,21 @@ async def grant_withdrawn(request: web.Request) -> web.StreamResponse:
 
 @requires(MANAGE)
 async def sessions_page(request: web.Request) -> web.Response:
-    """GET /sessions: who is signed in where; POST continues the list."""
+    """GET /sessions: who is signed in where; POST searches it and continues the list."""
     scope, form = await administered(request), await form_of(request)
+    before, text = number(form.get("after", "")), form.get("text", "")[:100]
     async with database_of(request).session(scope) as session:
-        before = number(form.get("after", ""))
-        found = await list_live(session, scope, before=before, limit=PAGE + 1)
+        found = await list_live(session, scope, text=text, before=before, limit=PAGE + 1)
         tree = await load_tree(session)
     context = {
         "sessions": [(one, device_name(one.session.agent)) for one in found[:PAGE]],
         "after": found[PAGE - 1].session.id if len(found) > PAGE else "",
+        "first": before is None,
+        "text": text,
         "tree": tree,
     }
-    return render(request, "console/sessions.html", context)
+    template = "session_rows.html" if is_fragment(request) else "sessions.html"
+    return render(request, f"console/{template}", context)
 
 
 @requires(MANAGE)
@@ -283,7 +288,7 @@ async def _account_page(
         "form": form,
         "until": lambda at: datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d"),
     }
-    return render(request, "console/account.html", context, status=_status(said))
+    return render(request, "console/account.html", context, status=form_status(said))
 
 
 def _facts(form: dict[str, str]) -> dict[str, Any]:
@@ -293,7 +298,3 @@ def _facts(form: dict[str, str]) -> dict[str, Any]:
 
 def _number(request: web.Request) -> int:
     return int(request.match_info["account"])
-
-
-def _status(said: dict[str, Any]) -> int:
-    return 400 if said["errors"] or said["error"] else 200

@@ -17,10 +17,12 @@ from identity.clients.service import (
 )
 from identity.console.domain import places
 from identity.console.forms import (
+    PAGE,
     administered,
     database_of,
     day,
     form_of,
+    form_status,
     number,
     start_of,
     subject_of,
@@ -33,7 +35,7 @@ from identity.organisations.service import load_tree
 from kernel.errors import AppError
 from kernel.i18n.catalog import marked
 from kernel.web.guard import requires
-from kernel.web.pages import render, see_other
+from kernel.web.pages import is_fragment, render, see_other
 
 # Roles that are made for programs.
 ROLES = ("sender", "reader")
@@ -48,6 +50,7 @@ FIELDS = {
 def setup(app: web.Application) -> None:
     """Add the pages."""
     app.router.add_get("/clients", clients_page)
+    app.router.add_post("/clients", clients_page)
     app.router.add_get("/clients/new", new_page)
     app.router.add_post("/clients/new", new_page)
     app.router.add_post("/clients/{client:\\d+}/rotate", rotated)
@@ -56,21 +59,27 @@ def setup(app: web.Application) -> None:
 
 @requires(MANAGE)
 async def clients_page(request: web.Request) -> web.Response:
-    """GET /clients: the programs that may ask, and what for."""
-    scope = await administered(request)
+    """GET /clients: the programs that may ask, and what for; POST searches and continues."""
+    scope, form = await administered(request), await form_of(request)
+    text, (name, _, last) = form.get("text", "")[:100], form.get("after", "").rpartition("#")
+    after = (name, number(last) or 0) if last else None
     async with database_of(request).session(scope) as session:
-        found = await list_clients(session, scope)
+        found = await list_clients(session, scope, text=text, after=after, limit=PAGE + 1)
         tree = await load_tree(session)
         rights = await load_rights(session)
     held = {one.id: rights.grants.get(Subject("client", one.id), []) for one in found}
     context = {
-        "clients": found,
+        "clients": found[:PAGE],
+        "after": f"{found[PAGE - 1].name}#{found[PAGE - 1].id}" if len(found) > PAGE else "",
+        "first": after is None,
+        "text": text,
         "tree": tree,
         "held": held,
         "roles": rights.catalogue.roles,
         "now": time.time(),
     }
-    return render(request, "console/clients.html", context)
+    template = "client_rows.html" if is_fragment(request) else "clients.html"
+    return render(request, f"console/{template}", context)
 
 
 @requires(MANAGE)
@@ -107,7 +116,7 @@ async def new_page(request: web.Request) -> web.StreamResponse:
         "places": places(tree, scope),
         "roles": [(one, rights.catalogue.roles[one].title) for one in ROLES],
     }
-    status = 400 if said["errors"] or said["error"] else 200
+    status = form_status(said)
     return render(request, "console/client_form.html", context, status=status)
 
 

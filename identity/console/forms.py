@@ -21,6 +21,10 @@ from kernel.web.pages import words_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = 50
+_TYPES = {
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "csv": "text/csv",
+}
 Form = Mapping[str, str]
 
 
@@ -73,7 +77,19 @@ def wrong(request: web.Request, error: AppError, fields: Mapping[str, str]) -> d
     """An error for a form: beside the field that its code belongs to, else above all of them."""
     words = words_of(request, error)
     name = fields.get(error.code)
-    return {"errors": {name: words}, "error": ""} if name else {"errors": {}, "error": words}
+    said = {"errors": {name: words}, "error": ""} if name else {"errors": {}, "error": words}
+    return said | {"status": 403 if isinstance(error, Denied) else 400}
+
+
+def form_status(said: Mapping[str, Any]) -> int:
+    """The status of a page with a form: of what is wrong with it, else 200."""
+    return int(said.get("status", 200))
+
+
+def attachment(content: bytes, name: str) -> web.Response:
+    """A file to keep, by the ending of its name."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return web.Response(body=content, content_type=_TYPES[name.rpartition(".")[2]], headers=headers)
 
 
 def number(text: str) -> int | None:

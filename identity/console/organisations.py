@@ -7,7 +7,19 @@ from typing import Any
 from aiohttp import web
 
 from identity.console.domain import matches, places, within
-from identity.console.forms import administered, database_of, day, form_of, number, writing, wrong
+from identity.console.forms import (
+    PAGE,
+    account_of,
+    administered,
+    attachment,
+    database_of,
+    day,
+    form_of,
+    form_status,
+    number,
+    writing,
+    wrong,
+)
 from identity.organisations import history
 from identity.organisations.domain import (
     CLASSES,
@@ -30,13 +42,16 @@ from identity.organisations.service import (
     move,
     take_step,
 )
-from identity.organisations.sheet import import_sheet
 from identity.organisations.workbook import COLUMNS, export, template
+from identity.pages.routes import IDENTITY
+from identity.workbooks.service import ask_import, asked_import
 from kernel.errors import AppError, Invalid
 from kernel.i18n.catalog import marked
+from kernel.jobs import service as jobs
+from kernel.jobs.domain import JOB_STATES, Job, is_over
 from kernel.scope import Scope
-from kernel.web.guard import requires
-from kernel.web.pages import is_fragment, render, see_other
+from kernel.web.guard import requires, scope_of
+from kernel.web.pages import is_fragment, render, see_other, words_of
 
 READ = "identity.organisation.read"
 TONES = {"draft": "info", "active": "good", "suspended": "warn", "retired": "calm"}
@@ -70,8 +85,6 @@ FIELDS = {
     "organisation.uscc_check": "uscc",
     "organisation.effective": "effective_on",
 }
-MOST_FOUND = 60
-_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 def setup(app: web.Application) -> None:
@@ -83,6 +96,8 @@ def setup(app: web.Application) -> None:
     app.router.add_post("/organisations/new", new_page)
     app.router.add_get("/organisations/import", import_page)
     app.router.add_post("/organisations/import", import_page)
+    app.router.add_get("/organisations/import/{job:\\d+}", import_result)
+    app.router.add_post("/organisations/import/{job:\\d+}/cancel", import_cancelled)
     app.router.add_get("/organisations/template.xlsx", template_file)
     app.router.add_get("/organisations/export.xlsx", export_file)
     app.router.add_get(one, organisation_page)
@@ -99,13 +114,14 @@ async def tree_page(request: web.Request) -> web.Response:
     scope, form = await administered(request), await form_of(request)
     async with database_of(request).session(scope) as session:
         tree = await load_tree(session)
-    text = form.get("text", "")[:100]
+    text, start = form.get("text", "")[:100], number(form.get("after", "")) or 0
     seen = within(tree, scope)
     found = [one for one in seen if text and matches(text, one.name, one.short_name, one.code)]
     context = _words() | {
         "text": text,
-        "found": found[:MOST_FOUND],
-        "more": len(found) - MOST_FOUND,
+        "found": found[start : start + PAGE],
+        "after": start + PAGE if len(found) > start + PAGE else "",
+        "first": start == 0,
         "nodes": _nodes(tree, scope),
         "counts": {kind: sum(1 for one in seen if one.kind == kind) for kind in KINDS},
         "tree": tree,
@@ -173,7 +189,7 @@ async def new_page(request: web.Request) -> web.StreamResponse:
             "choices": kinds,
         }
     )
-    return render(request, "console/organisation_form.html", context, status=_status(said))
+    return render(request, "console/organisation_form.html", context, status=form_status(said))
 
 
 @requires(MANAGE)
@@ -196,7 +212,7 @@ async def edit_page(request: web.Request) -> web.StreamResponse:
         tree = await load_tree(session)
         one = find(tree, _number(request), scope)
     context = _words() | said | {"one": one, "form": form, "above": _above(tree, one, scope)}
-    return render(request, "console/organisation_edit.html", context, status=_status(said))
+    return render(request, "console/organisation_edit.html", context, status=form_status(said))
 
 
 @requires(MANAGE)
@@ -237,7 +253,7 @@ async def move_page(request: web.Request) -> web.StreamResponse:
             "form": form,
         }
     )
-    return render(request, "console/organisation_move.html", context, status=_status(said))
+    return render(request, "console/organisation_move.html", context, status=form_status(said))
 
 
 @requires(MANAGE)
@@ -251,36 +267,67 @@ async def step_taken(request: web.Request) -> web.StreamResponse:
 
 @requires(MANAGE)
 async def import_page(request: web.Request) -> web.StreamResponse:
-    """GET /organisations/import: bring in a workbook; POST checks it, or takes it in.
+    """GET /organisations/import: bring in a workbook; POST lets it be checked, or taken in.
 
     One bad row and nothing is taken: every bad cell is named with its row.
     """
-    scope = await administered(request)
-    context: dict[str, Any] = {"report": None, "error": "", "columns": COLUMNS, "file_name": ""}
     if request.method != "POST":
-        return render(request, "console/organisation_import.html", context)
+        return _import_page(request)
+    account_of(request)
     posted = await request.post()
-    sent, dry = posted.get("workbook"), posted.get("do") != "import"
+    sent = posted.get("workbook")
     try:
         if not isinstance(sent, web.FileField):
             raise Invalid("sheet.missing", "Choose a workbook first.")
-        content = sent.file.read()
+        content, check_only = sent.file.read(), posted.get("do") != "import"
         async with writing(request) as session:
-            report = await import_sheet(session, scope, content, dry_run=dry)
+            job = await ask_import(
+                session, scope_of(request), sent.filename, content, check_only=check_only
+            )
     except AppError as error:
-        context |= wrong(request, error, {})
-        return render(request, "console/organisation_import.html", context, status=400)
-    if not dry and report.good:
-        raise see_other("/organisations", marked("The organisations were taken in."))
-    context |= {"report": report, "file_name": sent.filename, "dry": dry}
-    status = 200 if report.good else 400
-    return render(request, "console/organisation_import.html", context, status=status)
+        return _import_page(request, error=words_of(request, error), status=400)
+    raise see_other(f"/organisations/import/{job}")
+
+
+@requires(MANAGE)
+async def import_result(request: web.Request) -> web.Response:
+    """GET /organisations/import/{job}: how far one's own import is, then what came of it."""
+    async with database_of(request).session(scope_of(request)) as session:
+        job = await asked_import(session, account_of(request), int(request.match_info["job"]))
+    if is_over(job.state):
+        # The pages that one goes on to know what was taken in.
+        await request.config_dict[IDENTITY].guard.look()
+    return _import_page(request, job=job)
+
+
+@requires(MANAGE)
+async def import_cancelled(request: web.Request) -> web.StreamResponse:
+    """POST /organisations/import/{job}/cancel: stop one's own import."""
+    number_of_job = int(request.match_info["job"])
+    async with writing(request) as session:
+        job = await asked_import(session, account_of(request), number_of_job)
+        await jobs.cancel(session, Scope.system("own import"), job.id)
+    raise see_other(f"/organisations/import/{job.id}")
+
+
+def _import_page(
+    request: web.Request, *, job: Job | None = None, error: str = "", status: int = 200
+) -> web.Response:
+    context = {
+        "job": job,
+        "job_words": JOB_STATES,
+        "over": job is not None and is_over(job.state),
+        "error": error,
+        "columns": COLUMNS,
+    }
+    name = "import_result" if job is not None and is_fragment(request) else "organisation_import"
+    return render(request, f"console/{name}.html", context, status=status)
 
 
 @requires(READ)
 async def template_file(request: web.Request) -> web.Response:
     """GET /organisations/template.xlsx: a workbook to fill in."""
-    return _workbook(template(), "organisations-template.xlsx")
+    return attachment(template(), "organisations-template.xlsx")
 
 
 @requires(READ)
@@ -289,20 +336,11 @@ async def export_file(request: web.Request) -> web.Response:
     scope = await administered(request)
     async with database_of(request).session(scope) as session:
         tree = await load_tree(session)
-    return _workbook(export(within(tree, scope), tree), "organisations.xlsx")
-
-
-def _workbook(content: bytes, name: str) -> web.Response:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return web.Response(body=content, content_type=_XLSX, headers=headers)
+    return attachment(export(within(tree, scope), tree), "organisations.xlsx")
 
 
 def _number(request: web.Request) -> int:
     return int(request.match_info["organisation"])
-
-
-def _status(said: dict[str, Any]) -> int:
-    return 400 if said["errors"] or said["error"] else 200
 
 
 def _words() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from identity.console import access, accounts, applications, clients, organisations
+from identity.console import access, accounts, applications, clients, organisations, roles
 from identity.console.domain import FindStudies
 from identity.console.forms import TEMPLATES
 from kernel.web.pages import add_templates
@@ -18,3 +18,4 @@ def setup(app: web.Application, find_studies: FindStudies) -> None:
     access.setup(app, find_studies)
     clients.setup(app)
     applications.setup(app)
+    roles.setup(app)

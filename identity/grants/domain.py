@@ -106,6 +106,11 @@ class Rights:
         self._known[subject, permission] = (found, self._next_change(subject, now))
         return found
 
+    def is_at_top(self, subject: Subject, permission: str, now: float) -> bool:
+        """Whether the subject has the permission by a role at the top of the tree."""
+        held = self.held(subject, now)
+        return any(not one.path and permission in one.role.permissions for one in held)
+
     def grantable_at(self, subject: Subject, path: str, now: float) -> frozenset[str]:
         """What a subject who may grant at `path` can give there; empty where it may not grant."""
         there = [one.role for one in self.held(subject, now) if covers(one.path, path)]
@@ -146,6 +151,8 @@ def check_duties(rights: Rights, new: Grant, path: str, now: float) -> None:
     Grants to come count as well as those in force.
     """
     for other in rights.grants.get(new.subject, ()):
+        if other is new:
+            continue
         conflict = rights.catalogue.conflict(new.role, other.role)
         there = rights.owners.path(other.organisation_id)
         if conflict is None or there is None:
@@ -185,6 +192,53 @@ def check_takeover(rights: Rights, by: Subject, subject: Subject, now: float) ->
                 "account.beyond",
                 "You cannot reset this password: its owner has roles that you may not give.",
             ) from error
+
+
+def check_definition(rights: Rights, by: Subject | None, role: Role, now: float) -> None:
+    """Whether `by` may make a role of this installation's own, which holds everywhere.
+
+    Raises Invalid `role.empty`, Denied `role.top`, `role.beyond`, Conflict `role.duties`.
+    """
+    if not role.grantable:
+        raise Invalid("role.empty", "Choose at least one permission.")
+    rights.catalogue.check_own(role)
+    if by is None:
+        return
+    own = rights.grantable_at(by, "", now)
+    if not own:
+        raise Denied("role.top", "Only who grants roles everywhere makes roles.")
+    beyond = sorted(role.grantable - own)
+    if beyond:
+        raise Denied(
+            "role.beyond",
+            "You cannot put {permissions} into a role: you do not have it everywhere.",
+            permissions=", ".join(beyond),
+        )
+
+
+def check_holders(rights: Rights, by: Subject | None, changed: Role, now: float) -> None:
+    """Whether those who hold a role may hold it as `changed`.
+
+    Raises Denied `role.own` for one's own role, Conflict `grant.conflict` (separation of duties).
+    """
+    after = Rights(
+        rights.owners,
+        Catalogue(
+            {**rights.catalogue.roles, changed.code: changed},
+            rights.catalogue.conflicts,
+            rights.catalogue.duties,
+        ),
+        (),
+    )
+    after.grants = rights.grants
+    for subject, some in rights.grants.items():
+        for one in some:
+            path = rights.owners.path(one.organisation_id)
+            if one.role != changed.code or path is None:
+                continue
+            if subject == by:
+                raise Denied("role.own", "Nobody changes a role of their own.")
+            check_duties(after, one, path, now)
 
 
 def _check_granter(

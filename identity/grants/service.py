@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from identity.changes.service import touch
@@ -17,15 +17,17 @@ from identity.grants.domain import (
     Owners,
     Rights,
     Subject,
+    check_definition,
     check_grant,
+    check_holders,
     check_withdrawal,
 )
 from identity.grants.tables import role, role_grant
-from identity.roles.domain import Catalogue, Role, built_in, check_code, expand
+from identity.roles.domain import Catalogue, Role, built_in, check_code, check_title, expand
 from kernel.audit.domain import AuditRecord
 from kernel.audit.service import append
 from kernel.db.owners import all_owners
-from kernel.errors import Conflict, NotFound
+from kernel.errors import Conflict, Denied, NotFound
 from kernel.scope import Actor
 
 _SYSTEM = Actor("system", "grants")
@@ -145,23 +147,86 @@ async def define_role(
     title: str,
     patterns: Collection[str],
     delegates: Collection[str] = (),
+    *,
+    by: Subject | None = None,
 ) -> Role:
-    """Make a role of this installation's own.
+    """Make a role of this installation's own; None as `by` is the system itself.
 
-    Raises Invalid `role.code`, `role.permission`, Conflict `role.exists`.
+    Raises Invalid `role.code`, `role.title`, `role.permission`, `role.empty`, Conflict
+    `role.exists`, `role.duties`, Denied `role.top`, `role.beyond`.
     """
-    made = Role(check_code(code), title, expand(patterns), expand(delegates))
-    if code in (await load_catalogue(session)).roles:
+    made = Role(check_code(code), check_title(title), expand(patterns), expand(delegates))
+    rights = await load_rights(session)
+    if code in rights.catalogue.roles:
         raise Conflict("role.exists", "There is a role {code} already.", code=code)
-    row = {
-        "code": code,
-        "title": title,
-        "permissions": json.dumps(sorted(made.permissions)),
-        "delegates": json.dumps(sorted(made.delegates)),
-    }
-    await session.execute(insert(role).values(row))
-    await touch(session, "rights")
+    check_definition(rights, by, made, time.time())
+    await session.execute(insert(role).values(_role_row(made)))
+    await _defined(session, by, code, "defined")
     return made
+
+
+async def change_role(
+    session: AsyncSession,
+    code: str,
+    title: str,
+    patterns: Collection[str],
+    delegates: Collection[str] = (),
+    *,
+    by: Subject | None = None,
+) -> Role:
+    """Change a role of this installation's own; it counts at once for all who hold it.
+
+    Raises what `define_role` raises, Denied `role.built_in`, `role.own`, Conflict `grant.conflict`
+    where somebody who holds it holds what it would exclude.
+    """
+    changed = Role(code, check_title(title), expand(patterns), expand(delegates))
+    rights = await load_rights(session)
+    old = _own(rights, code)
+    check_definition(rights, by, changed, time.time())
+    check_definition(rights, by, old, time.time())
+    check_holders(rights, by, changed, time.time())
+    await session.execute(update(role).where(role.c.code == code).values(_role_row(changed)))
+    await _defined(session, by, code, "changed")
+    return changed
+
+
+async def remove_role(session: AsyncSession, code: str, *, by: Subject | None = None) -> None:
+    """Forget a role of this installation's own.
+
+    Raises Invalid `role.unknown`, Denied `role.built_in`, `role.top`, `role.beyond`, Conflict
+    `role.held` while somebody holds it.
+    """
+    rights = await load_rights(session)
+    check_definition(rights, by, _own(rights, code), time.time())
+    held = sum(one.role == code for some in rights.grants.values() for one in some)
+    if held:
+        raise Conflict(
+            "role.held", "The role is granted {number} times: withdraw it first.", number=held
+        )
+    await session.execute(delete(role).where(role.c.code == code))
+    await _defined(session, by, code, "removed")
+
+
+def _own(rights: Rights, code: str) -> Role:
+    found = rights.catalogue.role(code)
+    if code in built_in().roles:
+        raise Denied("role.built_in", "The roles of the system cannot be changed.")
+    return found
+
+
+def _role_row(one: Role) -> dict[str, str]:
+    return {
+        "code": one.code,
+        "title": one.title,
+        "permissions": json.dumps(sorted(one.permissions)),
+        "delegates": json.dumps(sorted(one.delegates)),
+    }
+
+
+async def _defined(session: AsyncSession, by: Subject | None, code: str, change: str) -> None:
+    detail = {"change": f"role {change}", "role": code}
+    await append(session, AuditRecord(_actor(by), GRANT, "ok", detail=detail))
+    await touch(session, "rights")
 
 
 def _actor(by: Subject | None) -> Actor:

@@ -112,10 +112,7 @@ class IdentityGuard:
             return scope
         rights = (await self._keeper.current()).access.rights
         subject = Subject("account", int(scope.actor.id))
-        at_top = any(
-            not one.path and scope.purpose in one.role.permissions
-            for one in rights.held(subject, self._clock())
-        )
+        at_top = rights.is_at_top(subject, scope.purpose, self._clock())
         return replace(scope, owners=None) if at_top else scope
 
     async def rights(self) -> Rights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,7 @@ from kernel.scope import Scope
 
 NEEDED = ("kind", "code", "name")
 MOST_ROWS = 20_000
+NOTE_EVERY = 100
 MOST_BYTES = 8 * 1024 * 1024
 MOST_UNPACKED_BYTES = 100 * 1024 * 1024
 _FACTS = ("name", "short_name", "uscc", "institution_class", "valid_from")
@@ -73,7 +75,9 @@ class Report:
 
 
 @dataclass(slots=True)
-class _Line:
+class Line:
+    """One row of the sheet: its number, its cells by column, and what was made of them."""
+
     row: int
     cells: Mapping[str, Any]
     draft: Draft | None = None
@@ -88,11 +92,22 @@ async def import_sheet(
     With one bad row nothing is written. A known code is corrected, not moved. New organisations
     are active. Raises Invalid `sheet.*` when the file is not such a sheet.
     """
-    lines = read_lines(content)
+    return await import_lines(session, scope, read_lines(content), dry_run=dry_run)
+
+
+async def import_lines(
+    session: AsyncSession,
+    scope: Scope,
+    lines: Sequence[Line],
+    *,
+    dry_run: bool = False,
+    note: Callable[[int], None] = lambda _: None,
+) -> Report:
+    """The same for rows that were read already; `note` is told how many are checked."""
     tree = await load_tree(session)
     report = Report()
     plan = _Plan(tree, scope, report)
-    plan.read(lines)
+    await asyncio.to_thread(plan.read, lines, note)
     if report.errors or dry_run:
         report.errors.sort(key=lambda one: (one.row, list(COLUMNS).index(one.column)))
         return report
@@ -111,7 +126,7 @@ async def import_sheet(
     return report
 
 
-def read_lines(content: bytes) -> list[_Line]:
+def read_lines(content: bytes) -> list[Line]:
     """The rows below the headings. Raises Invalid `sheet.format`, `sheet.size`, `sheet.columns`."""
     _check_size(content)
     try:
@@ -125,7 +140,7 @@ def read_lines(content: bytes) -> list[_Line]:
     for number, values in enumerate(rows[1:], start=2):
         cells = {names[i]: value for i, value in enumerate(values) if i in names}
         if any(value not in (None, "") for value in cells.values()):
-            lines.append(_Line(number, cells))
+            lines.append(Line(number, cells))
     if len(lines) > MOST_ROWS:
         raise Invalid("sheet.size", "The workbook is too large.")
     return lines
@@ -148,10 +163,12 @@ class _Plan:
         self._seen: dict[str, int] = {}
         self._refused: set[str] = set()  # codes of bad rows: what is below them is not named too
 
-    def read(self, lines: Sequence[_Line]) -> None:
+    def read(self, lines: Sequence[Line], note: Callable[[int], None]) -> None:
         """Check every line; those of a higher kind first, since others may stand below them."""
-        for line in lines:
+        for done, line in enumerate(lines):
             line.draft = self._draft(line)
+            if done % NOTE_EVERY == 0:
+                note(done)
         order = list(KINDS)
         good = [line for line in lines if line.draft is not None]
         for line in sorted(good, key=lambda one: order.index(one.draft.kind if one.draft else "")):
@@ -161,7 +178,7 @@ class _Plan:
                 self._report.errors.append(RowError(line.row, bad.column, bad.error))
                 self._refused.add(line.draft.code if line.draft else "")
 
-    def _draft(self, line: _Line) -> Draft | None:
+    def _draft(self, line: Line) -> Draft | None:
         """What the line says; each bad cell is reported, not only the first."""
         bad = len(self._report.errors)
         kind = self._cell(line, "kind", _kind)
@@ -187,7 +204,7 @@ class _Plan:
         self._refused.add(draft.code)
         return None
 
-    def _cell(self, line: _Line, column: str, read: Callable[[Any], Any]) -> Any:
+    def _cell(self, line: Line, column: str, read: Callable[[Any], Any]) -> Any:
         value = line.cells.get(column)
         if value in (None, "") and column not in NEEDED:
             return None
@@ -201,7 +218,7 @@ class _Plan:
                 self._report.errors.append(RowError(line.row, column, error))
             return None
 
-    def _place(self, line: _Line) -> None:
+    def _place(self, line: Line) -> None:
         draft = line.draft
         if draft is None:
             return
@@ -226,7 +243,7 @@ class _Plan:
         self._check_uscc(draft, path)
         self._decide(draft, path, parent)
 
-    def _parent_path(self, line: _Line, draft: Draft) -> str | None:
+    def _parent_path(self, line: Line, draft: Draft) -> str | None:
         """Path of the parent, '' for the top; None where the parent's own row is bad."""
         with _at("parent"):
             if not line.parent_code:

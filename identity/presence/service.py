@@ -34,13 +34,24 @@ async def count_live(session: AsyncSession, scope: Scope) -> int:
 
 
 async def list_live(
-    session: AsyncSession, scope: Scope, *, before: int | None = None, limit: int = 50
+    session: AsyncSession,
+    scope: Scope,
+    *,
+    text: str = "",
+    before: int | None = None,
+    limit: int = 50,
 ) -> list[Presence]:
-    """Live sessions of people within `scope`, the newest first; `before` continues the list."""
+    """Live sessions of people within `scope`, the newest first; `before` continues the list.
+
+    `text` is part of a person's name.
+    """
     chosen = select(*_SHOWN, account.c.login, account.c.display_name, account.c.organisation_id)
     wanted = _live(chosen, scope).order_by(table.c.id.desc()).limit(limit)
     if before is not None:
         wanted = wanted.where(table.c.id < before)
+    if text:
+        names = (account.c.login, account.c.display_name)
+        wanted = wanted.where(or_(*(name.icontains(text, autoescape=True) for name in names)))
     width = len(_SHOWN)
     return [Presence(Session(*row[:width]), *row[width:]) for row in await session.execute(wanted)]
 

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
-from kernel.errors import Invalid
+from kernel.errors import Conflict, Invalid
+from kernel.i18n.catalog import Word
 from kernel.web.guard import PERMISSIONS, PUBLIC
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,39}")
@@ -40,11 +41,29 @@ class RoleConflict:
 
 
 @dataclass(frozen=True, slots=True)
+class Duties:
+    """Permissions that nobody holds together over the same organisation; `reason` is a msgid.
+
+    They bind the roles that an installation makes itself; those of `roles.toml` are named there.
+    """
+
+    one: frozenset[str]
+    other: frozenset[str]
+    reason: str
+
+    def parts(self, held: frozenset[str], also: frozenset[str]) -> bool:
+        """Whether `held` is of the one duty and `also` of the other."""
+        return bool(held & self.one and also & self.other)
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All roles by code, and what excludes what."""
+    """All roles by code, and what excludes what: roles, and permissions of an installation's own
+    roles."""
 
     roles: Mapping[str, Role]
     conflicts: tuple[RoleConflict, ...]
+    duties: tuple[Duties, ...] = ()
 
     def role(self, code: str) -> Role:
         """One role; raises Invalid `role.unknown`."""
@@ -56,11 +75,32 @@ class Catalogue:
     def conflict(self, one: str, other: str) -> RoleConflict | None:
         """Why two roles exclude each other, or None."""
         pair = frozenset({one, other})
-        return next((each for each in self.conflicts if each.roles == pair), None)
+        found = next((each for each in self.conflicts if each.roles == pair), None)
+        if found is not None or pair <= built_in().roles.keys():
+            return found
+        held = [self.roles[code].permissions for code in pair if code in self.roles]
+        for each in self.duties:
+            if len(held) == 2 and (each.parts(*held) or each.parts(*reversed(held))):
+                return RoleConflict(pair, each.reason)
+        return None
+
+    def check_own(self, role: Role) -> None:
+        """Raise Conflict `role.duties` for an own role that joins what no one person may do."""
+        for each in self.duties:
+            if each.parts(role.permissions, role.permissions):
+                raise Conflict(
+                    "role.duties",
+                    "One role cannot hold both “{one}” and “{other}”: {reason}.",
+                    one=Word(PERMISSIONS[min(each.one & role.permissions)]),
+                    other=Word(PERMISSIONS[min(each.other & role.permissions)]),
+                    reason=Word(each.reason),
+                )
 
     def with_roles(self, roles: Iterable[Role]) -> Catalogue:
         """The catalogue with roles that an installation has made itself; ours stay as they are."""
-        return Catalogue({**{one.code: one for one in roles}, **self.roles}, self.conflicts)
+        return Catalogue(
+            {**{one.code: one for one in roles}, **self.roles}, self.conflicts, self.duties
+        )
 
 
 @cache
@@ -89,6 +129,14 @@ def check_code(code: str) -> str:
     return code
 
 
+def check_title(title: str) -> str:
+    """The name of a role; raises Invalid `role.title`."""
+    plain = " ".join(title.split())
+    if not 0 < len(plain) <= 60:
+        raise Invalid("role.title", "A role needs a name of at most 60 characters.")
+    return plain
+
+
 @cache
 def built_in() -> Catalogue:
     """The roles of `roles.toml`."""
@@ -104,4 +152,8 @@ def built_in() -> Catalogue:
         for one in tree["role"]
     ]
     conflicts = [RoleConflict(frozenset(one["roles"]), one["reason"]) for one in tree["conflict"]]
-    return Catalogue({one.code: one for one in roles}, tuple(conflicts))
+    duties = [
+        Duties(expand(one["permissions"]), expand(one["without"]), one["reason"])
+        for one in tree["duties"]
+    ]
+    return Catalogue({one.code: one for one in roles}, tuple(conflicts), tuple(duties))

@@ -1,8 +1,5 @@
 """Audit rows as a file: JSON lines with the proof of the chain, or CSV for a spreadsheet."""
 
-import csv
-import io
-import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +11,7 @@ from kernel.db.database import Database
 from kernel.ledger.domain import Head
 from kernel.ledger.service import find_stream, pages
 from kernel.scope import Scope
+from kernel.sheets import BEGIN, csv_line
 
 CSV_COLUMNS = ("seq", *SEALED)
 
@@ -52,7 +50,7 @@ async def proven_lines(
 
 async def csv_lines(database: Database, scope: Scope, question: Question) -> AsyncIterator[bytes]:
     """The rows that answer the question as CSV (UTF-8 with a mark for spreadsheets)."""
-    yield b"\xef\xbb\xbf" + _csv(CSV_COLUMNS)
+    yield BEGIN + csv_line(CSV_COLUMNS)
     after: Place | None = None
     while True:
         async with database.session(scope) as session:
@@ -60,7 +58,7 @@ async def csv_lines(database: Database, scope: Scope, question: Question) -> Asy
         for row in page.rows:
             values = {name: row[name] for name in CSV_COLUMNS}
             values["at"] = row["at"].astimezone(UTC).isoformat(timespec="milliseconds")
-            yield _csv([_harmless(values[name]) for name in CSV_COLUMNS])
+            yield csv_line(values[name] for name in CSV_COLUMNS)
         if page.after is None:
             return
         after = page.after
@@ -83,16 +81,3 @@ def _answers(fields: Any, question: Question, owners: frozenset[int] | None) -> 
 
 def _is(action: str, wanted: str) -> bool:
     return action.startswith(wanted) if wanted.endswith(".") else action == wanted
-
-
-def _csv(values: Any) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerow(values)
-    return text.getvalue().encode()
-
-
-def _harmless(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets a mark before it."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t"):
-        return "'" + value
-    return "" if value is None else json.dumps(value) if isinstance(value, dict | list) else value

@@ -1,7 +1,7 @@
 """Routes of the page /audit: search, details of a line, findings, export."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -14,18 +14,40 @@ from kernel.audit.search import Place, Question, count_by, find
 from kernel.audit_pages.fhir import DATABASE, READ
 from kernel.audit_rules.service import acknowledge, findings
 from kernel.i18n.catalog import marked
-from kernel.web.guard import requires, scope_of
+from kernel.web.guard import PERMISSIONS, requires, scope_of
 from kernel.web.pages import PERSON, render
 
 TEMPLATES = Path(__file__).parent / "templates"
 HOUR_S, DAY_S = 3600, 86400
 LONGEST_DAYS = 400
+# Names of who acted: (kind, id) → name, for those that are known.
+Names = Callable[[Collection[tuple[str, str]]], Awaitable[Mapping[tuple[str, str], str]]]
+NAMES: web.AppKey[Names] = web.AppKey("kernel.audit_pages.names")
 RULES: web.AppKey[Mapping[str, str]] = web.AppKey("kernel.audit_pages.rules", dict)
 
 OUTCOMES: Mapping[str, str] = {
     "ok": marked("Given"),
     "denied": marked("Refused"),
     "failed": marked("Failed"),
+}
+# What was done, in words: a permission that was used, or one of these.
+ACTIONS: Mapping[str, str] = {
+    **PERMISSIONS,
+    "archive.import": marked("Imported from a folder"),
+    "dimse.associate": marked("DICOM association"),
+    "dimse.c-store": marked("Stored by DICOM"),
+    "dimse.c-find": marked("Searched by DICOM"),
+    "dimse.c-move": marked("Sent by DICOM"),
+    "dimse.c-get": marked("Fetched by DICOM"),
+    "identity.sign_in": marked("Sign-in"),
+    "identity.sign_out": marked("Sign-out"),
+}
+ACTOR_KINDS: Mapping[str, str] = {
+    "session": marked("Person"),
+    "client": marked("API client"),
+    "capability": marked("Link"),
+    "ae": marked("DICOM node"),
+    "system": marked("System"),
 }
 # What people look for, and the actions that are meant.
 KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -96,6 +118,9 @@ async def audit_page(request: web.Request) -> web.Response:
             dict(one) | {"title": request.app[RULES].get(one["rule"], one["rule"])}
             for one in open_findings
         ],
+        "suspects": await request.app[NAMES](
+            {(one["actor_kind"], one["actor_id"]) for one in open_findings}
+        ),
         "kinds": {name: label for name, (label, _) in KINDS.items()},
         "outcomes": OUTCOMES,
         "total": sum(counted.values()),
@@ -148,8 +173,17 @@ async def _lines(request: web.Request, form: Form) -> dict[str, Any]:
         dict(row) | {"detail": json.loads(row["detail"]), "refs": json.loads(row["refs"])}
         for row in page.rows
     ]
+    names = await request.app[NAMES]({(row["actor_kind"], row["actor_id"]) for row in rows})
     after = f"{page.after.at!r}_{page.after.id}" if page.after else ""
-    return {"form": form, "rows": rows, "after": after, "outcomes": OUTCOMES}
+    return {
+        "form": form,
+        "rows": rows,
+        "names": names,
+        "after": after,
+        "outcomes": OUTCOMES,
+        "action_words": ACTIONS,
+        "actor_kinds": ACTOR_KINDS,
+    }
 
 
 async def _form(request: web.Request) -> Form:

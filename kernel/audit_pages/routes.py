@@ -1,11 +1,15 @@
 """All routes of the audit."""
 
+from collections.abc import Collection, Mapping
+
 from aiohttp import web
 
 from kernel.audit_pages.fhir import DATABASE, PATH, read_event, search_events
 from kernel.audit_pages.pages import (
+    NAMES,
     RULES,
     TEMPLATES,
+    Names,
     acknowledge_finding,
     audit_page,
     export_lines,
@@ -16,8 +20,16 @@ from kernel.db.database import Database
 from kernel.web.pages import add_templates
 
 
-def setup(app: web.Application, database: Database, rules: list[Rule]) -> None:
-    """Add the routes; `rules` give findings their titles."""
+async def nobody(_: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+    """No names are known."""
+    return {}
+
+
+def setup(
+    app: web.Application, database: Database, rules: list[Rule], names: Names = nobody
+) -> None:
+    """Add the routes; `rules` give findings their titles, `names` those who acted theirs."""
+    app[NAMES] = names
     app[DATABASE] = database
     app[RULES] = {rule.code: rule.title for rule in rules}
     add_templates(app, TEMPLATES)

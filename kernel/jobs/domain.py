@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from kernel.errors import AppError, Unavailable
+from kernel.i18n.catalog import marked
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -18,6 +19,14 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     "cancelled": frozenset(),
 }
 
+JOB_STATES: Mapping[State, str] = {
+    "queued": marked("Waiting"),
+    "running": marked("Running"),
+    "done": marked("Done"),
+    "failed": marked("Failed"),
+    "cancelled": marked("Cancelled"),
+}
+
 MAX_ATTEMPTS = 5
 LONGEST_PAUSE_S = 300.0
 
@@ -26,8 +35,8 @@ LONGEST_PAUSE_S = 300.0
 class Job:
     """A piece of background work, from the request to the result.
 
-    `done` of `total` (None: not known) counts whatever the job counts; `note` says in words what
-    it does. `error_code` and `error` are set when it failed.
+    `done` of `total` (None: not known) counts whatever the job counts; `note` is a msgid that
+    says what it does. `error_code` and `error` are set when it failed.
     """
 
     id: int

@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, func, insert, select, update
+from sqlalchemy import Column, Select, and_, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,6 +16,9 @@ from kernel.jobs.tables import job
 from kernel.scope import Scope
 
 _LIVE = ("queued", "running")
+_ALL = tuple(job.c)
+# Arguments may be large, a list needs none.
+_LISTED = tuple(one for one in _ALL if one.name != "args")
 
 
 async def enqueue(
@@ -26,8 +29,9 @@ async def enqueue(
     *,
     key: str = "",
     delay_s: float = 0.0,
+    note: str = "",
 ) -> int:
-    """Add a job to the session's transaction; its id.
+    """Add a job to the session's transaction; its id. `note` says what it is while it waits.
 
     Of one `kind` and non-empty `key` at most one job is queued or running: asking again gives the
     id of that one.
@@ -44,7 +48,7 @@ async def enqueue(
         "holder": "",
         "cancel_asked": False,
         "done": 0,
-        "note": "",
+        "note": note,
         "result": "{}",
         "error_code": "",
         "error": "",
@@ -74,8 +78,8 @@ async def listed(
     before_id: int | None = None,
     limit: int = 50,
 ) -> list[Job]:
-    """Jobs, newest first; `before_id` continues a list."""
-    wanted = _within(scope).order_by(job.c.id.desc()).limit(limit)
+    """Jobs without their arguments, newest first; `before_id` continues a list."""
+    wanted = _within(scope, _LISTED).order_by(job.c.id.desc()).limit(limit)
     if states:
         wanted = wanted.where(job.c.state.in_(states))
     if before_id is not None:
@@ -121,7 +125,7 @@ def as_job(row: Mapping[Any, Any]) -> Job:
         id=row["id"],
         kind=row["kind"],
         key=row["key"],
-        args=json.loads(row["args"]),
+        args=json.loads(row["args"]) if "args" in row else {},
         owner_id=row["owner_id"],
         state=row["state"],
         attempts=row["attempts"],
@@ -138,10 +142,9 @@ def as_job(row: Mapping[Any, Any]) -> Job:
     )
 
 
-def _within(scope: Scope) -> Select[Any]:
-    if scope.owners is None:
-        return select(job)
-    return select(job).where(job.c.owner_id.in_(scope.owners))
+def _within(scope: Scope, columns: Sequence[Column[Any]] = _ALL) -> Select[Any]:
+    wanted = select(*columns)
+    return wanted if scope.owners is None else wanted.where(job.c.owner_id.in_(scope.owners))
 
 
 async def _enqueue_once(session: AsyncSession, row: Mapping[str, Any]) -> int:

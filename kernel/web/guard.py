@@ -135,7 +135,8 @@ async def note_access(request: web.Request, response: web.StreamResponse) -> Non
     trail = request.config_dict.get(AUDIT)
     if access is None or trail is None:
         return
-    outcome: Outcome = "ok" if response.status < 400 else "failed"
+    refused: Outcome = "denied" if response.status in (401, 403) else "failed"
+    outcome: Outcome = "ok" if response.status < 400 else refused
     detail = {**access.record.detail, "status": response.status}
     trail.note(replace(access.record, outcome=outcome, detail=detail))
     request[_GIVEN] = access

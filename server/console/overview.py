@@ -24,10 +24,12 @@ from identity.presence.service import count_live
 from kernel.audit.domain import AuditRecord
 from kernel.audit.figures import last_of_nodes, recent_refusals
 from kernel.db.database import Database
+from kernel.i18n.catalog import marked
 from kernel.jobs.service import count_waiting
 from kernel.scope import Scope
 from kernel.settings import Settings
 from kernel.web.pages import Person
+from server.console.studies import actor_names
 from server.health import parts_of_health, room
 
 # A node that sent something on one of these days and is quiet since is worth a look.
@@ -61,7 +63,26 @@ class Overview:
     sessions: int | None = None
     reviews: int | None = None
     refused: list[AuditRecord] | None = None
+    names: Mapping[tuple[str, str], str] = field(default_factory=dict)  # of who was refused
     tree: Tree = field(default_factory=lambda: Tree(()))
+
+    @property
+    def first_steps(self) -> list[tuple[str, str, bool]]:
+        """What a new installation needs, in order: (msgid, where, done); none once it is at work.
+
+        Only for who sees every part of it.
+        """
+        if self.figures is None or self.senders is None or self.sessions is None:
+            return []
+        if self.figures.studies:
+            return []
+        known = any(one.kind == "institution" for one in self.tree.by_id.values() if one.id > 1)
+        return [
+            (marked("Bring in the organisations"), "/organisations/import", known),
+            (marked("Make accounts and grant roles"), "/accounts/new", False),
+            (marked("Register the first DICOM node"), "/aes/new", bool(self.senders)),
+            (marked("Send a study from it: it appears here within seconds"), "/studies", False),
+        ]
 
     @property
     def failing(self) -> list[str]:
@@ -85,6 +106,10 @@ async def overview(
             found.senders = await _senders(session, nodes, found.tree, now)
         if status is not None:
             found.waiting_jobs = await count_waiting(session)
+    if found.refused:
+        found.names = await actor_names(database)(
+            {(one.actor.kind, one.actor.id) for one in found.refused}
+        )
     if studies is not None:
         found.figures = await figures(people, studies, now.astimezone().date())
         _institutions(found, studies)
@@ -107,7 +132,7 @@ async def _people(session: AsyncSession, person: Person, found: Overview) -> Non
 
 
 async def _senders(session: AsyncSession, scope: Scope, tree: Tree, now: datetime) -> list[Sender]:
-    nodes = [one for one in await list_aes(session) if scope.covers(one.owner_id)]
+    nodes = await list_aes(session, scope)
     heard = await last_of_nodes(session, now - LOOK_BACK)
     senders = []
     for one in nodes:

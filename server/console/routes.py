@@ -11,10 +11,12 @@ from aiohttp import web
 
 from archive.query.service import Catalog
 from identity.guard.service import SELF
+from kernel.audit_pages.pages import ACTIONS, ACTOR_KINDS
 from kernel.db.database import Database
 from kernel.errors import Denied
 from kernel.i18n.catalog import marked, translate
 from kernel.jobs import service as jobs
+from kernel.jobs.domain import JOB_STATES
 from kernel.settings import Settings
 from kernel.web.guard import requires, scope_of
 from kernel.web.language import language_of
@@ -39,13 +41,6 @@ DATABASE: web.AppKey[Database] = web.AppKey("console.database", Database)
 PEOPLE: web.AppKey[Database] = web.AppKey("console.people", Database)
 CATALOG: web.AppKey[Catalog] = web.AppKey("console.catalog", Catalog)
 SETTINGS: web.AppKey[Settings] = web.AppKey("console.settings", Settings)
-JOB_WORDS = {
-    "queued": marked("Waiting"),
-    "running": marked("Running"),
-    "done": marked("Done"),
-    "failed": marked("Failed"),
-    "cancelled": marked("Cancelled"),
-}
 HEALTH_WORDS = {
     "database": marked("Database"),
     "storage": marked("Storage"),
@@ -102,6 +97,8 @@ async def _overview(request: web.Request) -> dict[str, Any]:
         "day": day_of(now, lang),
         "now": now,
         "health_words": HEALTH_WORDS,
+        "action_words": ACTIONS,
+        "actor_kinds": ACTOR_KINDS,
         "charts": _charts(found, lang),
     }
 
@@ -163,6 +160,7 @@ async def modules_page(request: web.Request) -> web.Response:
         "states": STATES,
         "tones": TONES,
         "parts": PARTS,
+        "pages": {item.href: item.label for group in menu() for item in group.items},
     }
     template = "server/module_rows.html" if is_fragment(request) else "server/modules.html"
     return render(request, template, context)
@@ -179,7 +177,7 @@ async def jobs_page(request: web.Request) -> web.Response:
             before_id=int(before) if before.isascii() and before.isdigit() else None,
             limit=PAGE + 1,
         )
-    context = {"jobs": found[:PAGE], "more": len(found) > PAGE, "job_words": JOB_WORDS}
+    context = {"jobs": found[:PAGE], "more": len(found) > PAGE, "job_words": JOB_STATES}
     return render(request, "server/jobs.html", context)
 
 
@@ -188,7 +186,7 @@ async def job_progress(request: web.Request) -> web.Response:
     """GET /jobs/{job}: how far one job is, as a fragment that renews itself."""
     async with request.app[DATABASE].session(scope_of(request)) as session:
         found = await jobs.get(session, scope_of(request), int(request.match_info["job"]))
-    return render(request, "server/job.html", {"job": found, "job_words": JOB_WORDS})
+    return render(request, "server/job.html", {"job": found, "job_words": JOB_STATES})
 
 
 @requires("system.jobs.manage")

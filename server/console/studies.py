@@ -1,19 +1,23 @@
-"""What rooms are told that they cannot know: whose a study is, and what places are called."""
+"""What rooms are told that they cannot know: whose a study is, what places, people are called."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from archive.query.domain import Query
 from archive.query.service import Catalog
 from dataset.refs import StudyRef
+from identity.accounts.service import names_of
+from identity.clients.service import client_names
 from identity.console.domain import FindStudies, FoundStudy, places
 from identity.organisations.service import load_tree
+from kernel.audit_pages.pages import Names
 from kernel.db.database import Database
 from kernel.errors import AppError
 from kernel.scope import Scope
 
 _STUDY_UID, _DATE, _DESCRIPTION, _MODALITIES = 0x0020000D, 0x00080020, 0x00081030, 0x00080061
+_NAMING = Scope.system("names")
 _SCOPE = Scope.system("whose study")
 MOST = 10
 
@@ -41,6 +45,21 @@ def place_names(
     async def find(scope: Scope) -> Sequence[tuple[int, str, int]]:
         async with database.session(scope) as session:
             return places(await load_tree(session), scope)
+
+    return find
+
+
+def actor_names(database: Database) -> Names:
+    """Gives the names of people and programs in two queries; others have none."""
+
+    async def find(actors: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+        found: dict[tuple[str, str], str] = {}
+        async with database.session(_NAMING) as session:
+            for kind, names_for in (("session", names_of), ("client", client_names)):
+                ids = {int(one) for of, one in actors if of == kind and one.isdecimal()}
+                names = await names_for(session, ids)
+                found |= {(kind, str(number)): name for number, name in names.items()}
+        return found
 
     return find
 

@@ -312,6 +312,7 @@ async def _things(database: Database, ids: Mapping[str, int]) -> dict[str, dict[
             staff = await make_account(database, f"staff_{owner}", place)
             made["account"][owner] = Thing(str(staff.id), staff.login)
             async with database.session(SYSTEM, write=True) as session:
+                await grant(session, None, NewGrant(Subject("account", staff.id), "citizen", place))
                 new = NewClient(f"program_{owner}", organisation_id=place)
                 program, _ = await create_client(session, SYSTEM, new)
             made["client"][owner] = Thing(str(program.id), program.name)

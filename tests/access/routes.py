@@ -180,6 +180,10 @@ ROUTES: Mapping[str, Row] = {
     "POST /organisations/new": Row("system", ok=_BAD, form={}),
     "GET /organisations/import": Row("system"),
     "POST /organisations/import": Row("system", ok=_BAD, form={}),
+    "GET /organisations/import/{job}": Row("system", ok=_NONE, fill={"job": "999999"}),
+    "POST /organisations/import/{job}/cancel": Row(
+        "system", ok=_NONE, form={}, fill={"job": "999999"}
+    ),
     f"GET {_PLACE}": Row("thing"),
     f"GET {_PLACE}/edit": Row("thing"),
     f"POST {_PLACE}/edit": Row("thing", ok=_BAD, form={"name": ""}),
@@ -200,12 +204,19 @@ ROUTES: Mapping[str, Row] = {
     f"POST {_ACCOUNT}/grants": Row("thing", of="account", ok=_BAD, form={}),
     "POST /grants/{grant}/withdraw": Row("system", ok=_NONE, form={}, fill={"grant": "999999"}),
     "GET /sessions": Row("system"),
+    "POST /sessions": Row("system", form={}),
     "POST /sessions/{session}/end": Row(
         "system", ok=_NONE, form={"account": "999999"}, fill={"session": "999999"}
     ),
     "GET /roles": Row("system"),
+    "GET /roles/new": Row("system"),
+    "POST /roles/new": Row("system", ok=_BAD, form={}),
+    "GET /roles/{role}/edit": Row("system", ok=_NONE, fill={"role": "auditor"}),
+    "POST /roles/{role}/edit": Row("system", ok=_NONE, form={}, fill={"role": "auditor"}),
+    "POST /roles/{role}/remove": Row("system", ok=_REFUSED, form={}, fill={"role": "auditor"}),
     # Clients
     "GET /clients": Row("things", of="client"),
+    "POST /clients": Row("things", of="client", form={}),
     "GET /clients/new": Row("system"),
     "POST /clients/new": Row("system", ok=_BAD, form={}),
     "POST /clients/{client}/rotate": Row("thing", of="client", form={}),
@@ -213,12 +224,14 @@ ROUTES: Mapping[str, Row] = {
     # Who sees what, and emergencies; an institution is chosen from all of them
     "GET /access": Row("system"),
     "POST /access": Row("study", form={"study": "{study}", "action": READ}, missing=400),
+    "GET /access/review.{format}": Row("things", of="account", fill={"format": "csv"}),
     "GET /break-glass": Row("system"),
     "POST /break-glass": Row("system", ok=_BAD, form={}),
     "GET /reviews": Row("system"),
     "POST /reviews/{review}": Row("system", ok=_BAD, form={}, fill={"review": "999999"}),
     # DICOM nodes
     "GET /aes": Row("things", of="node"),
+    "POST /aes": Row("things", of="node", form={}),
     "GET /aes/new": Row("system"),
     "POST /aes/new": Row("system", ok=_BAD, form={}),
     "GET /aes/edit": Row("thing", of="node", query="title={node}"),

@@ -69,6 +69,8 @@ BY_SERVICE = {
 PLACES = {
     **dict.fromkeys(("session", "frames", "number", "organisation", "account", "client"), "1"),
     **dict.fromkeys(("grant", "review", "job", "application"), "999999"),
+    "role": "auditor",
+    "format": "csv",
     "stack": "0",
     "path": "7fe00010",
 }

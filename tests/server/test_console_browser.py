@@ -34,6 +34,7 @@ MORE_PAGES = (
     "/accounts/3/edit",
     "/clients/new",
     "/applications/new",
+    "/roles/new",
     "/aes/new",
 )
 

@@ -1,0 +1,1 @@
+"""Workbooks of organisations, brought in as background work."""
