@@ -181,6 +181,7 @@ async def password_reset(request: web.Request) -> web.Response:
     hashed = await request.app[_HASHING].hash(password)
     account_id = _number(request)
     async with writing(request) as session:
+        await get_account(session, scope, account_id)  # elsewhere nobody is told of roles
         rights, by = await load_rights(session), subject_of(scope_of(request))
         check_takeover(rights, by, Subject("account", account_id), time.time())
         account = await reset_password(session, scope, account_id, hashed, policy)

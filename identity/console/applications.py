@@ -18,7 +18,15 @@ from identity.applications.service import (
     rotate_secret,
     set_state,
 )
-from identity.console.forms import Form, administered, database_of, form_of, writing, wrong
+from identity.console.forms import (
+    Form,
+    administered,
+    database_of,
+    form_of,
+    form_status,
+    writing,
+    wrong,
+)
 from identity.provider.doors import PROVIDER, issuer_of
 from identity.signing_keys.domain import signing
 from identity.signing_keys.service import load_keys, rotate
@@ -192,8 +200,7 @@ def _form(
         "kinds": KINDS,
         "audiences": AUDIENCES,
     }
-    status = 400 if said["errors"] or said["error"] else 200
-    return render(request, "console/application_form.html", context, status=status)
+    return render(request, "console/application_form.html", context, status=form_status(said))
 
 
 def _secret(request: web.Request, client_id: str, secret: str) -> web.Response:

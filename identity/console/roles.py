@@ -29,11 +29,11 @@ AREAS: Sequence[tuple[str, tuple[str, ...]]] = (
     (marked("Studies"), ("archive.study.", "archive.patient.", "archive.capability.")),
     (marked("Privacy"), ("archive.identifiers.", "archive.sensitive.")),
     (marked("Emergency access"), ("identity.break_glass.",)),
-    (marked("People and places"), ("identity.",)),
+    (marked("People and places"), ("identity.", "citizen.")),
     (marked("System"), ("gateway.", "system.")),
 )
-# What everybody has, and what only another node has.
-_NOT_OFFERED = frozenset({"identity.self", "archive.pack.read"})
+# What everybody has, every resident, and another node alone.
+_NOT_OFFERED = frozenset({"identity.self", "citizen.self", "archive.pack.read"})
 FIELDS = {
     "role.code": "code",
     "role.exists": "code",

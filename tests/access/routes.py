@@ -127,7 +127,7 @@ ROUTES: Mapping[str, Row] = {
     # Applications: changed only by who administers everything, which nobody here does
     "GET /applications": Row("system"),
     "GET /applications/new": Row("system"),
-    "POST /applications/new": Row("system", ok=frozenset({400}), form={}),
+    "POST /applications/new": Row("system", ok=_REFUSED, form={}),
     "GET /applications/{application}": Row("system", ok=_NONE, fill={"application": "9"}),
     "POST /applications/{application}": Row("system", ok=_NONE, form={}, fill={"application": "9"}),
     "POST /applications/{application}/secret": Row(
