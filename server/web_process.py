@@ -43,7 +43,7 @@ from kernel.web.guard import AUDIT, GUARD
 from server import health, metrics
 from server.beats import beating
 from server.console import routes as console
-from server.console.studies import actor_names, place_names, study_finder
+from server.console.studies import ActorNames, place_names, study_finder
 from server.gateway_process import Report
 from server.internal import serve_internal
 
@@ -112,7 +112,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> web.Application:
     messages.setup(app, outbox)
     residents.setup(app, Citizens(database, sealer, outbox, settings.citizens))
     rules = read_rules(Path(settings.audit.rules) if settings.audit.rules else None)
-    audit_pages.setup(app, database, rules, actor_names(database))
+    audit_pages.setup(app, database, rules, ActorNames(database))
     # Whose a study is, is asked across owners.
     administration.setup(app, study_finder(Catalog(database)))
     nodes.setup(app, Nodes(database, asker(settings.dicom.ae_title), place_names(database)))

@@ -29,7 +29,7 @@ class Place:
 class Question:
     """What is looked for; empty fields do not matter. `actions` are whole or, with a dot at their
     end, beginnings; `since` counts from, `until` up to but not including. `peer` is an address
-    without port."""
+    without port. `actors` (kind, id) are meant besides `actor_id`."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -39,6 +39,7 @@ class Question:
     outcomes: tuple[str, ...] = ()
     study_instance_uid: str = ""
     peer: str = ""
+    actors: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,9 @@ def conditions(question: Question) -> list[ColumnElement[bool]]:
         found.append(_c.at < question.until)
     if question.actor_kind:
         found.append(_c.actor_kind == question.actor_kind)
-    if question.actor_id:
-        found.append(_c.actor_id == question.actor_id)
+    if question.actor_id or question.actors:
+        named = (and_(_c.actor_kind == kind, _c.actor_id == one) for kind, one in question.actors)
+        found.append(or_(_c.actor_id == question.actor_id, *named))
     if question.actions:
         found.append(or_(*(_is_action(one) for one in question.actions)))
     if question.outcomes:

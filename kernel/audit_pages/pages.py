@@ -1,11 +1,11 @@
 """Routes of the page /audit: search, details of a line, findings, export."""
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -20,9 +20,20 @@ from kernel.web.pages import PERSON, render
 TEMPLATES = Path(__file__).parent / "templates"
 HOUR_S, DAY_S = 3600, 86400
 LONGEST_DAYS = 400
-# Names of who acted: (kind, id) → name, for those that are known.
-Names = Callable[[Collection[tuple[str, str]]], Awaitable[Mapping[tuple[str, str], str]]]
-NAMES: web.AppKey[Names] = web.AppKey("kernel.audit_pages.names")
+Who = tuple[str, str]  # kind and id of an actor
+
+
+class Names(Protocol):
+    """Knows what those who acted are called, which this floor does not."""
+
+    async def of(self, actors: Collection[Who]) -> Mapping[Who, str]:
+        """The names of those that are known."""
+
+    async def called(self, text: str) -> Collection[Who]:
+        """Those whose name holds the text."""
+
+
+NAMES: web.AppKey[Names] = web.AppKey("kernel.audit_pages.names", Names)
 RULES: web.AppKey[Mapping[str, str]] = web.AppKey("kernel.audit_pages.rules", dict)
 
 OUTCOMES: Mapping[str, str] = {
@@ -73,11 +84,14 @@ KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The search form as it was filled; days are inclusive and local."""
+    """The search form as it was filled; days are inclusive and local, `called` who is meant by a
+    name.
+    """
 
     first: date
     last: date
     who: str = ""
+    called: tuple[Who, ...] = ()
     kind: str = ""
     outcome: str = ""
     study: str = ""
@@ -96,6 +110,7 @@ class Form:
             (self.outcome,) if self.outcome else (),
             self.study,
             self.peer,
+            self.called,
         )
 
 
@@ -118,7 +133,7 @@ async def audit_page(request: web.Request) -> web.Response:
             dict(one) | {"title": request.app[RULES].get(one["rule"], one["rule"])}
             for one in open_findings
         ],
-        "suspects": await request.app[NAMES](
+        "suspects": await request.app[NAMES].of(
             {(one["actor_kind"], one["actor_id"]) for one in open_findings}
         ),
         "kinds": {name: label for name, (label, _) in KINDS.items()},
@@ -173,7 +188,7 @@ async def _lines(request: web.Request, form: Form) -> dict[str, Any]:
         dict(row) | {"detail": json.loads(row["detail"]), "refs": json.loads(row["refs"])}
         for row in page.rows
     ]
-    names = await request.app[NAMES]({(row["actor_kind"], row["actor_id"]) for row in rows})
+    names = await request.app[NAMES].of({(row["actor_kind"], row["actor_id"]) for row in rows})
     after = f"{page.after.at!r}_{page.after.id}" if page.after else ""
     return {
         "form": form,
@@ -195,11 +210,14 @@ async def _form(request: web.Request) -> Form:
     posted = {name: str(value).strip() for name, value in (await request.post()).items()}
     last = _day(posted.get("last", "")) or empty.last
     first = min(_day(posted.get("first", "")) or empty.first, last)
+    who = posted.get("who", "")[:80]
+    called = await request.app[NAMES].called(who) if who and ":" not in who else ()
     return replace(
         empty,
         first=max(first, last - timedelta(days=LONGEST_DAYS)),
         last=last,
-        who=posted.get("who", "")[:80],
+        who=who,
+        called=tuple(sorted(called)),
         kind=posted.get("kind", "") if posted.get("kind", "") in KINDS else "",
         outcome=posted.get("outcome", "") if posted.get("outcome", "") in OUTCOMES else "",
         study=posted.get("study", "")[:64],

@@ -1,7 +1,5 @@
 """All routes of the audit."""
 
-from collections.abc import Collection, Mapping
-
 from aiohttp import web
 
 from kernel.audit_pages.fhir import DATABASE, PATH, read_event, search_events
@@ -20,14 +18,7 @@ from kernel.db.database import Database
 from kernel.web.pages import add_templates
 
 
-async def nobody(_: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-    """No names are known."""
-    return {}
-
-
-def setup(
-    app: web.Application, database: Database, rules: list[Rule], names: Names = nobody
-) -> None:
+def setup(app: web.Application, database: Database, rules: list[Rule], names: Names) -> None:
     """Add the routes; `rules` give findings their titles, `names` those who acted theirs."""
     app[NAMES] = names
     app[DATABASE] = database

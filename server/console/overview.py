@@ -29,7 +29,7 @@ from kernel.jobs.service import count_waiting
 from kernel.scope import Scope
 from kernel.settings import Settings
 from kernel.web.pages import Person
-from server.console.studies import actor_names
+from server.console.studies import ActorNames
 from server.health import parts_of_health, room
 
 # A node that sent something on one of these days and is quiet since is worth a look.
@@ -107,7 +107,7 @@ async def overview(
         if status is not None:
             found.waiting_jobs = await count_waiting(session)
     if found.refused:
-        found.names = await actor_names(database)(
+        found.names = await ActorNames(database).of(
             {(one.actor.kind, one.actor.id) for one in found.refused}
         )
     if studies is not None:

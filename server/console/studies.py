@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from archive.query.domain import Query
 from archive.query.service import Catalog
 from dataset.refs import StudyRef
-from identity.accounts.service import names_of
-from identity.clients.service import client_names
+from identity.accounts.service import list_accounts, names_of
+from identity.clients.service import client_names, list_clients
 from identity.console.domain import FindStudies, FoundStudy, places
 from identity.organisations.service import load_tree
-from kernel.audit_pages.pages import Names
+from kernel.audit_pages.pages import Who
 from kernel.db.database import Database
 from kernel.errors import AppError
 from kernel.scope import Scope
@@ -20,6 +20,7 @@ _STUDY_UID, _DATE, _DESCRIPTION, _MODALITIES = 0x0020000D, 0x00080020, 0x0008103
 _NAMING = Scope.system("names")
 _SCOPE = Scope.system("whose study")
 MOST = 10
+MOST_CALLED = 100
 
 
 def study_finder(catalog: Catalog) -> FindStudies:
@@ -49,19 +50,29 @@ def place_names(
     return find
 
 
-def actor_names(database: Database) -> Names:
-    """Gives the names of people and programs in two queries; others have none."""
+class ActorNames:
+    """What people and programs of the audit are called; others have no name."""
 
-    async def find(actors: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        found: dict[tuple[str, str], str] = {}
-        async with database.session(_NAMING) as session:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of(self, actors: Collection[Who]) -> Mapping[Who, str]:
+        """The names of those that are known, in two queries."""
+        found: dict[Who, str] = {}
+        async with self._database.session(_NAMING) as session:
             for kind, names_for in (("session", names_of), ("client", client_names)):
                 ids = {int(one) for of, one in actors if of == kind and one.isdecimal()}
                 names = await names_for(session, ids)
                 found |= {(kind, str(number)): name for number, name in names.items()}
         return found
 
-    return find
+    async def called(self, text: str) -> Collection[Who]:
+        """Those whose name or login name holds the text; the first hundred of each kind."""
+        async with self._database.session(_NAMING) as session:
+            people = await list_accounts(session, _NAMING, text=text, limit=MOST_CALLED)
+            programs = await list_clients(session, _NAMING, text=text, limit=MOST_CALLED)
+        found = [("session", str(one.id)) for one in people]
+        return found + [("client", str(one.id)) for one in programs]
 
 
 def _words(dataset: dict[str, dict[str, object]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 from typing import Any
 
@@ -41,11 +41,21 @@ class OneOwner:
         return Scope(owners, Actor("session", "1"), permission)
 
 
+class Nobody:
+    """Knows no names."""
+
+    async def of(self, actors: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        return {}
+
+    async def called(self, text: str) -> list[tuple[str, str]]:
+        return []
+
+
 @pytest.fixture
 async def base(database: Database) -> AsyncIterator[str]:
     app = make_app(database.settings)
     app[GUARD] = OneOwner()
-    routes.setup(app, database, read_rules())
+    routes.setup(app, database, read_rules(), Nobody())
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -116,7 +116,13 @@ async def test_an_auditor_finds_a_line_and_looks_into_a_finding(
         assert await page.locator(".audit-lines li").count() == 50
         await page.get_by_role("button", name="显示更多").click()
         await expect(page.locator(".audit-lines li")).to_have_count(100)
+        await page.get_by_label("检查实例 UID").fill("1.2.156.22")
+        for called, lines in (("石阿妹", 0), ("秀英", 1), ("DOCTOR", 1)):
+            await page.get_by_label("操作者").fill(called)
+            await page.get_by_role("button", name="搜索").click()
+            await expect(page.locator(".audit-lines li")).to_have_count(lines)
         await page.get_by_label("检查实例 UID").fill("1.2.156.21")
+        await page.get_by_label("操作者").fill("CT1")
         await page.get_by_role("button", name="搜索").click()
         await expect(page.locator(".audit-lines li")).to_have_count(1)
         await page.locator(".audit-lines summary").click()
