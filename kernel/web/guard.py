@@ -6,7 +6,8 @@ that each access leaves an audit line before the first byte of the answer.
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Protocol
 
@@ -74,9 +75,15 @@ ACTOR: web.RequestKey[Actor] = web.RequestKey("kernel.actor", Actor)
 _SCOPE: web.RequestKey[Scope] = web.RequestKey("kernel.scope", Scope)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Access:
-    record: AuditRecord
+    """What becomes an audit line when the outcome is known: most requests make one record."""
+
+    permission: str
+    actor: Actor
+    scope: Scope | None = None
+    fold: bool = False
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 _NOBODY = Actor("client", "")
@@ -137,8 +144,7 @@ async def note_access(request: web.Request, response: web.StreamResponse) -> Non
         return
     refused: Outcome = "denied" if response.status in (401, 403) else "failed"
     outcome: Outcome = "ok" if response.status < 400 else refused
-    detail = {**access.record.detail, "status": response.status}
-    trail.note(replace(access.record, outcome=outcome, detail=detail))
+    trail.note(_record(request, access, outcome, {"status": response.status}))
     request[_GIVEN] = access
 
 
@@ -149,9 +155,8 @@ def note_broken(request: web.Request, why: str) -> None:
     if access is None or trail is None:
         return
     sent = {"partial": True, "why": why, "bytes": request.writer.output_size}
-    detail = {**access.record.detail, **sent}
     with suppress(AppError):
-        trail.note(replace(access.record, outcome="failed", detail=detail, fold=False))
+        trail.note(replace(_record(request, access, "failed", sent), fold=False))
 
 
 async def _authorise(request: web.Request, permission: str, *, fold: bool) -> Scope:
@@ -160,39 +165,35 @@ async def _authorise(request: web.Request, permission: str, *, fold: bool) -> Sc
         scope = await request.config_dict[GUARD].authorise(request, permission)
     except AppError as error:
         if trail is not None:
-            record = _record(request, permission, request.get(ACTOR, _NOBODY))
-            detail = {**record.detail, "code": error.code}
-            await trail.note_synced(replace(record, outcome="denied", detail=detail))
+            access = _Access(permission, request.get(ACTOR, _NOBODY))
+            await trail.note_synced(_record(request, access, "denied", {"code": error.code}))
         raise
     if trail is not None:
         trail.check()
-        record = _record(request, permission, scope.actor, scope, fold=fold)
+        access = _Access(permission, scope.actor, scope, fold)
         if scope.purpose == EMERGENCY:
-            opening = {**record.detail, "begun": True}
-            await trail.note_synced(replace(record, detail=opening, fold=False))
-        request[_ACCESS] = _Access(record)
+            opening = _record(request, access, "ok", {"begun": True})
+            await trail.note_synced(replace(opening, fold=False))
+        request[_ACCESS] = access
     return scope
 
 
 def _record(
-    request: web.Request,
-    permission: str,
-    actor: Actor,
-    scope: Scope | None = None,
-    *,
-    fold: bool = False,
+    request: web.Request, access: _Access, outcome: Outcome, more: Mapping[str, object]
 ) -> AuditRecord:
     path, resource = request.match_info, request.match_info.route.resource
-    owners = scope.owners if scope else None
+    owners = access.scope.owners if access.scope else None
+    route = resource.canonical if resource else ""
     return AuditRecord(
-        actor=actor,
-        action=permission,
-        outcome="ok",
+        actor=access.actor,
+        action=access.permission,
+        outcome=outcome,
         owner_id=next(iter(owners)) if owners and len(owners) == 1 else None,
-        purpose=scope.purpose if scope else "",
+        purpose=access.scope.purpose if access.scope else "",
         study_instance_uid=path.get("study", ""),
         refs=tuple(path[name] for name in ("series", "instance") if name in path),
         peer=request.remote or "",
-        detail={"method": request.method, "route": resource.canonical if resource else ""},
-        fold=fold,
+        detail={"method": request.method, "route": route, **more},
+        at=access.at,
+        fold=access.fold,
     )
