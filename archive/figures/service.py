@@ -35,7 +35,7 @@ _MODALITIES = (
     .where(visible("SERIES"))
     .group_by(series.c.modality, study.c.study_date == bindparam("last"))
 )
-_ALL = select(func.count(), func.max(study.c.last_received_ms)).select_from(study)
+_ALL = select(func.count(), func.max(study.c.last_received_ms)).where(visible("STUDY"))
 
 # (statement for some owners, statement for every owner)
 _STATEMENTS = tuple(
