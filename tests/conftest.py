@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser, async_playwright
 
 from kernel.db.database import Database, sqlite_file
 from kernel.settings import DatabaseSettings, Settings
 from server.migrations.run import upgrade
 from tests import servers
+from tests.chromium import launch
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("sqlite", "postgresql")
@@ -116,6 +118,14 @@ def s3_server() -> Iterator[servers.S3Server]:
             yield server
     except servers.Missing as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Headless Chromium; skips where it is not installed."""
+    options = launch()
+    async with async_playwright() as playwright:
+        yield await playwright.chromium.launch(**options)
 
 
 _numbers = itertools.count(1)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from kernel.web.assets import DIST
+from tests.chromium import SIZES
 from tests.dicomweb.browse_material import CT, FRAMES, SLICES, SR, US, every_study
 from tests.dicomweb.conftest import Client
 from tests.dicomweb.material import file, path
@@ -20,15 +19,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--no-sandbox",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-]
-DESKTOP, PHONE = (1440, 900), (390, 844)
+DESKTOP, PHONE = SIZES["desk"], SIZES["phone"]
 PIXELS = """() => {
   const canvas = document.querySelector('[data-canvas]');
   const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -39,19 +30,9 @@ PIXELS = """() => {
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Headless Chromium of this machine (CHROMIUM names another)."""
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if program is None:
-        pytest.skip("Chromium is not installed (set CHROMIUM)")
-    assert (DIST / "manifest.json").is_file(), "the front end is not built: run make setup"
-    async with async_playwright() as playwright:
-        yield await playwright.chromium.launch(executable_path=program, args=FLAGS)
-
-
-@pytest.fixture
 async def site(client: Client) -> str:
     """The address of a server that holds some studies."""
+    assert (DIST / "manifest.json").is_file(), "the front end is not built: run make setup"
     for ds in every_study():
         answer = await client.stow(file(ds))
         assert answer.status == 200, answer.body

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pyotp
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from identity.grants.domain import Subject
 from identity.grants.service import NewGrant, grant
 from kernel.db.database import Database
+from tests.chromium import SIZES
 from tests.identity.people import PASSWORD, make_account
 from tests.identity.places import SYSTEM
 from tests.identity.site import Site, serve_site
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--no-first-run", "--disable-background-networking", "--disable-quic"]
-SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 NEW = "Lusheng-42-pipes"
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if program is None:
-        pytest.skip("Chromium is not installed (set CHROMIUM)")
-    async with async_playwright() as playwright:
-        yield await playwright.chromium.launch(executable_path=program, args=FLAGS)
 
 
 @pytest.fixture

@@ -11,18 +11,15 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import re
-import shutil
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
@@ -35,9 +32,9 @@ from kernel.db.database import Database
 from kernel.ledger.domain import Finding
 from kernel.scope import Scope
 from kernel.settings import Settings
+from tests.chromium import chromium
 from tests.dicomweb.conftest import multipart
 from tests.dicomweb.material import dataset, file, uid
-from tests.identity.test_browser import FLAGS
 from tests.server.running import Running, serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -57,15 +54,6 @@ BAD = [
 ]
 PASSWORDS = {"admin": "Lusheng-42-pipes", "kaili": "Shuihu-17-bridge", "rong": "Gulou-88-tower"}
 KAILI, RONGJIANG = "凯里市人民医院", "榕江县人民医院"
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if program is None:
-        pytest.skip("Chromium is not installed (set CHROMIUM)")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=program, args=FLAGS)
 
 
 def test_a_prefecture_begins(tmp_path: Path) -> None:

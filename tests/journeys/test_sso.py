@@ -26,11 +26,10 @@ from server.migrations.run import upgrade
 from tests.identity.people import PASSWORD, make_account
 from tests.identity.places import SYSTEM
 from tests.identity.sso import SsoSite, begin, serve_rp, serve_sso
-from tests.identity.test_browser import browser, shot
+from tests.identity.test_browser import shot
 from tests.servers import free_port
 from tests.waiting import eventually
 
-__all__ = ["browser"]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 

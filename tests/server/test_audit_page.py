@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import Browser, expect
 
 from identity.grants.domain import Subject
 from identity.grants.service import NewGrant, grant
@@ -24,8 +23,8 @@ from kernel.db.database import Database
 from kernel.scope import Actor, Scope
 from kernel.settings import Settings
 from server.web_process import build
+from tests.chromium import SIZES
 from tests.identity.people import PASSWORD, make_account
-from tests.identity.test_browser import FLAGS, SIZES
 
 SYSTEM = Scope.system("test")
 
@@ -80,60 +79,54 @@ async def base(settings: Settings, database: Database) -> AsyncIterator[str]:
 @pytest.mark.browser
 @pytest.mark.parametrize("size", SIZES)
 async def test_an_auditor_finds_a_line_and_looks_into_a_finding(
-    base: str, size: str, tmp_path: Path
+    base: str, browser: Browser, size: str, tmp_path: Path
 ) -> None:
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if program is None:
-        pytest.skip("Chromium is not installed (set CHROMIUM)")
     shots = Path(os.environ.get("YUNYING_SHOTS", tmp_path))
     width, height = SIZES[size]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
-        page = await browser.new_page(
-            locale="zh-CN", viewport={"width": width, "height": height}, base_url=base
-        )
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        await page.goto("/audit")
-        await page.get_by_label("登录名").fill("doctor")
-        await page.get_by_label("密码").fill(PASSWORD)
-        await page.get_by_role("button", name="登录").click()
-        await page.wait_for_load_state()
-        refused = await page.goto("/audit")
-        assert refused is not None and refused.status == 403
+    page = await browser.new_page(
+        locale="zh-CN", viewport={"width": width, "height": height}, base_url=base
+    )
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    await page.goto("/audit")
+    await page.get_by_label("登录名").fill("doctor")
+    await page.get_by_label("密码").fill(PASSWORD)
+    await page.get_by_role("button", name="登录").click()
+    await page.wait_for_load_state()
+    refused = await page.goto("/audit")
+    assert refused is not None and refused.status == 403
 
-        await page.context.clear_cookies()
-        await page.goto("/audit")
-        await page.get_by_label("登录名").fill("auditor")
-        await page.get_by_label("密码").fill(PASSWORD)
-        await page.get_by_role("button", name="登录").click()
-        await expect(page.get_by_role("heading", name="审计", exact=True)).to_be_visible()
-        await expect(page.get_by_text("多次访问被拒绝")).to_be_visible()
-        await page.screenshot(path=shots / f"audit-{size}-1.png", full_page=True)
-        wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert wide <= 0
+    await page.context.clear_cookies()
+    await page.goto("/audit")
+    await page.get_by_label("登录名").fill("auditor")
+    await page.get_by_label("密码").fill(PASSWORD)
+    await page.get_by_role("button", name="登录").click()
+    await expect(page.get_by_role("heading", name="审计", exact=True)).to_be_visible()
+    await expect(page.get_by_text("多次访问被拒绝")).to_be_visible()
+    await page.screenshot(path=shots / f"audit-{size}-1.png", full_page=True)
+    wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0
 
-        assert await page.locator(".audit-lines li").count() == 50
-        await page.get_by_role("button", name="显示更多").click()
-        await expect(page.locator(".audit-lines li")).to_have_count(100)
-        await page.get_by_label("检查实例 UID").fill("1.2.156.22")
-        for called, lines in (("石阿妹", 0), ("秀英", 1), ("DOCTOR", 1)):
-            await page.get_by_label("操作者").fill(called)
-            await page.get_by_role("button", name="搜索").click()
-            await expect(page.locator(".audit-lines li")).to_have_count(lines)
-        await page.get_by_label("检查实例 UID").fill("1.2.156.21")
-        await page.get_by_label("操作者").fill("CT1")
+    assert await page.locator(".audit-lines li").count() == 50
+    await page.get_by_role("button", name="显示更多").click()
+    await expect(page.locator(".audit-lines li")).to_have_count(100)
+    await page.get_by_label("检查实例 UID").fill("1.2.156.22")
+    for called, lines in (("石阿妹", 0), ("秀英", 1), ("DOCTOR", 1)):
+        await page.get_by_label("操作者").fill(called)
         await page.get_by_role("button", name="搜索").click()
-        await expect(page.locator(".audit-lines li")).to_have_count(1)
-        await page.locator(".audit-lines summary").click()
-        await expect(page.get_by_text("已封存，序号")).to_be_visible()
-        await page.screenshot(path=shots / f"audit-{size}-2.png", full_page=True)
-        await page.get_by_label("检查实例 UID").fill("9.9")
-        await page.get_by_role("button", name="搜索").click()
-        await expect(page.get_by_text("没有符合条件的审计记录")).to_be_visible()
+        await expect(page.locator(".audit-lines li")).to_have_count(lines)
+    await page.get_by_label("检查实例 UID").fill("1.2.156.21")
+    await page.get_by_label("操作者").fill("CT1")
+    await page.get_by_role("button", name="搜索").click()
+    await expect(page.locator(".audit-lines li")).to_have_count(1)
+    await page.locator(".audit-lines summary").click()
+    await expect(page.get_by_text("已封存，序号")).to_be_visible()
+    await page.screenshot(path=shots / f"audit-{size}-2.png", full_page=True)
+    await page.get_by_label("检查实例 UID").fill("9.9")
+    await page.get_by_role("button", name="搜索").click()
+    await expect(page.get_by_text("没有符合条件的审计记录")).to_be_visible()
 
-        await page.get_by_label("处理结果").fill("脚本配置错误，已停用")
-        await page.get_by_role("button", name="已核查").click()
-        await expect(page.get_by_text("多次访问被拒绝")).to_have_count(0)
-        assert errors == []
-        await browser.close()
+    await page.get_by_label("处理结果").fill("脚本配置错误，已停用")
+    await page.get_by_role("button", name="已核查").click()
+    await expect(page.get_by_text("多次访问被拒绝")).to_have_count(0)
+    assert errors == []

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from kernel.db.database import Database
 from kernel.settings import Settings
+from tests.chromium import SIZES
 from tests.conftest import ROOT
 from tests.identity.people import PASSWORD
-from tests.identity.test_browser import FLAGS, SIZES
 from tests.server.console_site import ConsoleSite, serve_console
 from tests.server.test_console import PAGES, fill
 
@@ -37,15 +36,6 @@ MORE_PAGES = (
     "/roles/new",
     "/aes/new",
 )
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if program is None:
-        pytest.skip("Chromium is not installed (set CHROMIUM)")
-    async with async_playwright() as playwright:
-        yield await playwright.chromium.launch(executable_path=program, args=FLAGS)
 
 
 @pytest.fixture
